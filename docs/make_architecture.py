@@ -43,7 +43,8 @@ ROOMS: dict[str, Room] = {
     "model": Room("GGUF: headers from files and over HTTP, the hub, the demo model", (*BASE, "download")),
     "engine": Room(
         "llama.cpp builds: what is installed, what suits (pure), what is released, proved and compiled; "
-        "`adapters/`: what is particular to llama-server, and to any other program by its command",
+        "`adapters/`: what is particular to llama-server, to its RPC server, and to any other program by its "
+        "command",
         (*BASE, "download", "hardware", "options", "profile", "model"),
     ),
     "memory": Room(
@@ -106,6 +107,22 @@ ROOMS: dict[str, Room] = {
         (*BASE, "hardware", "profile", "engine", "plan", "home", "prepare", "measure"),
     ),
     "service": Room("systemd, launchd and Windows tasks by one contract; rendering is pure", BASE),
+    "doctor": Room(
+        "what is wrong with this machine and this home, and what to do about it",
+        (
+            *BASE,
+            "hardware",
+            "profile",
+            "memory",
+            "plan",
+            "home",
+            "prepare",
+            "server",
+            "gateway",
+            "tune",
+            "service",
+        ),
+    ),
     "clients": Room(
         "what to paste into Cline, Codex and others: one recipe for each; pure",
         (*BASE, "options", "profile", "engine", "plan"),
@@ -131,6 +148,7 @@ ROOMS: dict[str, Room] = {
             "tune",
             "update",
             "service",
+            "doctor",
             "clients",
         ),
     ),

@@ -9,7 +9,7 @@ SupervisorError                 1   any other failure
 ├── NotFound                    5   a profile, a model or a file does not exist
 ├── NoSuitableEngine            6   no llama.cpp build can serve this profile
 ├── DoesNotFit                  7   the model does not fit into memory
-├── NetworkError                8   a download failed
+├── NetworkError                8   a download failed, or a worker cannot be reached
 ├── VerificationFailed          9   a file is not what it should be
 ├── StartFailed                10   the server did not become ready
 ├── PermissionDenied           11   a file, folder or port may not be used
@@ -80,7 +80,7 @@ class DoesNotFit(SupervisorError):
 
 
 class NetworkError(SupervisorError):
-    """A download or a registry did not answer as it should."""
+    """A download, a registry or a worker did not answer as it should."""
 
     exit_code = 8
 

@@ -1,4 +1,4 @@
-"""How long-running work reports its progress, and durations in words; the CLI decides how to show them."""
+"""How long-running work reports its progress; durations and times in words.  The CLI decides how it looks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Protocol
 
 SECONDS_UNTIL_SHOWN = 2.0
@@ -21,6 +22,11 @@ def duration(seconds: float | None) -> str:
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2]) or "0 s"
+
+
+def iso(seconds: float) -> str:
+    """UTC, to the millisecond, as in the logs."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Progress(Protocol):

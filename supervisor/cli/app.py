@@ -59,6 +59,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "requests",
             "Show the last requests: how long each took, and how it ended.",
         ),
+        "events": ("events", "Show what happened: starts, deaths, switches, evictions, updates."),
+        "history": ("events:history", "Show each run of a model: load time, memory, speed, its end."),
         "usage": ("usage", "Show what each key has used of each model, by day."),
     },
     "Measure": {
@@ -66,12 +68,14 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Set up": {
         "detect": ("detect", "Show what this computer is, and which profile fits it."),
+        "doctor": ("doctor", "Check this machine and this home, and say what to do."),
         "init": ("init", "Write a profile of your own for this machine, with comments."),
         "profile": ("profile", "List, show, make and check profiles."),
         "tune": ("tune", "Find a profile's fastest settings for this machine, by measuring."),
         "plan": ("plan", "Show whether a profile fits, and its command line."),
         "serve": ("serve", "List, add and remove the profiles that config.yaml serves."),
         "key": ("key", "Make, list, limit and remove the keys of clients."),
+        "worker": ("worker", "Lend this computer's memory to a llama-server on another one."),
         "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
         "service": ("service", "Run as a service of systemd, launchd or the Task Scheduler."),
         "completion": ("completion", "Print the completion script of a shell."),

@@ -6,18 +6,24 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 
+from ..engine.build import Build
 from ..hardware.conditions import Conditions, MemoryModule
 from ..hardware.detection import VARIABLE, conditions_of, hardware_of
 from ..hardware.hardware import Cpu, Gpu, Hardware, PcieLink
 from ..hardware.wire import to_json
 from ..paths import Paths
 from ..prepare.default_profile import rank_here, usual_profile
+from ..prepare.machine_checks import held_by_servers
+from ..prepare.workers import WorkerStatus, workers_of_settings
 from ..profile.matching import Fit, Ranking, rank_stored
+from ..profile.resolve import engine_settings
 from ..profile.store import ProfileStore
+from ..progress import Silent
 from .common import hardware_option, json_option, verbose_option
 from .output import size, table
 
@@ -32,7 +38,8 @@ def detect(*, hardware_file: Path | None, verbose: bool, as_json: bool) -> None:
     """
     Show what this computer is, and which profile fits it.
 
-    -v adds power settings, memory modules, and what to change about them.  Save the output of --json to a
+    The workers that config.yaml names are listed with their memory.  -v adds power settings, memory modules,
+    and what to change about them.  Save the output of --json to a
     file for --hardware, here or on another computer.
     """
     paths = Paths.from_environment()
@@ -41,15 +48,21 @@ def detect(*, hardware_file: Path | None, verbose: bool, as_json: bool) -> None:
     store = ProfileStore(paths.profiles)
     ranking = rank_stored(store, hardware) if elsewhere else rank_here(paths, hardware)
     usual = None if elsewhere else usual_profile(paths)
+    workers = () if elsewhere else workers_of_settings(paths, partial(_engine, paths), partial(_used, paths))
     if as_json:
         default = usual or ranking.best
         profiles = {"default": default and dataclasses.asdict(default), **dataclasses.asdict(ranking)}
-        click.echo(json.dumps({**to_json(hardware), "profiles": profiles}))
+        listed = [_worker_json(each) for each in workers]
+        click.echo(json.dumps({**to_json(hardware), "profiles": profiles, "workers": listed}))
     else:
         known = verbose and not elsewhere and not os.environ.get(VARIABLE)
         conditions = conditions_of() if known else Conditions()
         more = _more(hardware, conditions) if verbose else ()
-        click.echo("\n".join((*_lines(hardware), *more, "", *_profile_lines(ranking, usual))))
+        click.echo(
+            "\n".join(
+                (*_lines(hardware), *more, *_worker_lines(workers), "", *_profile_lines(ranking, usual))
+            )
+        )
 
 
 def _lines(hardware: Hardware) -> Iterator[str]:
@@ -66,6 +79,48 @@ def _lines(hardware: Hardware) -> Iterator[str]:
         yield "gpu      none"
     yield from _advice(hardware)
     yield from (f"note: {note}" for note in hardware.notes)
+
+
+def _engine(paths: Paths) -> Build:
+    """The one that profiles have by default, if it is installed."""
+    from ..engine.choose import find  # noqa: PLC0415 - only where there are workers
+    from ..prepare.prepare import install_context  # noqa: PLC0415 - as above
+
+    context = install_context(paths, Silent())
+    return find(engine_settings(ProfileStore(paths.profiles)), wants_gpu=False, context=context)
+
+
+def _used(paths: Paths) -> set[str]:
+    """What the servers of this computer hold, the memories of workers by their addresses."""
+    held, stays = held_by_servers(paths, "", evicts=True)
+    return {*held, *stays}
+
+
+def _worker_lines(workers: tuple[WorkerStatus, ...]) -> Iterator[str]:
+    """The machines that config.yaml names; what one said before is in brackets."""
+    if workers:
+        rows = [(each.address, _worker_memory(each), each.protocol or "-", _state(each)) for each in workers]
+        yield ""
+        yield table(("worker", "memory (free)", "rpc", "state"), rows)
+
+
+def _worker_memory(worker: WorkerStatus) -> str:
+    devices = [f"{size(each.total_bytes)} ({size(each.free_bytes)})" for each in worker.devices or ()]
+    said = " + ".join(devices) or "-"
+    return f"[{said}]" if devices and worker.connect_seconds is None else said
+
+
+def _state(worker: WorkerStatus) -> str:
+    if worker.is_used:
+        return "used by a server of this computer"
+    took = worker.connect_seconds
+    return worker.problem if took is None else f"connected in {took * 1000:.1f} ms"
+
+
+def _worker_json(worker: WorkerStatus) -> dict[str, object]:
+    """``problem`` is null where it answered, or a server of this computer uses it."""
+    document = dataclasses.asdict(worker)
+    return {**document, "problem": worker.problem or None, "protocol": worker.protocol or None}
 
 
 def _more(hardware: Hardware, conditions: Conditions) -> Iterator[str]:

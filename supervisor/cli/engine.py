@@ -15,6 +15,7 @@ from ..engine.install_context import InstallContext
 from ..engine.inventory import Install, installed, key_of
 from ..engine.official.install import prune
 from ..errors import EXIT_OK, NotFound, StartFailed, SupervisorError, UsageError
+from ..home.event_log import record_event
 from ..measure.comparison import Comparison, indented
 from ..measure.session import Waiting
 from ..paths import Paths
@@ -176,6 +177,8 @@ def _show_check(found: UpdateCheck, *, quiet: bool, as_json: bool) -> int:
 
 def _show(result: UpdateResult, *, as_json: bool, quiet: bool = False) -> int:
     """Raises StartFailed for a build that was taken back."""
+    why = f": {result.why}" if result.why else ""
+    record_event(Paths.from_environment(), "update", f"engine: {result.text}{why}", build=result.tag)
     if as_json:
         echo_json(**asdict(result))
     each = _each_server(result)

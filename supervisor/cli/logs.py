@@ -39,7 +39,7 @@ def logs(
     for line in _last(path, lines):
         _show(line, as_json=as_json)
     if follow:
-        for line in _follow(path):
+        for line in follow_lines(path):
             _show(line, as_json=as_json)
 
 
@@ -58,7 +58,7 @@ def _last(path: Path, count: int | None) -> Iterator[bytes]:
         yield from file if count is None else deque(file, maxlen=count)
 
 
-def _follow(path: Path) -> Iterator[bytes]:
+def follow_lines(path: Path) -> Iterator[bytes]:
     """
     Lines from the end on; a file that was rotated or begun anew is read from its start.
 

@@ -13,6 +13,7 @@ import click
 
 from ..disk import ensure_reachable
 from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
+from ..home.event_log import record_event
 from ..model.hub import REPOSITORY, Hub
 from ..model.local_models import OURS, LocalModel, VerifiedFile, find, list_models, remove, verify
 from ..model.locate import parts_of
@@ -213,7 +214,11 @@ def _pulled(what: str, paths: Paths, progress: StderrProgress) -> Pulled:
     profile = _profile_called(what, paths)
     if profile is None or (profile.model.repo and not profile.model.file):
         repo, _, file = (what if profile is None else profile.model.repo or "").partition(":")
-        return pull(repo, file or None, paths.models, os.environ, progress)
+        found = pull(repo, file or None, paths.models, os.environ, progress)
+        if found.downloaded:
+            first = found.parts[0].name
+            record_event(paths, "download", f"downloaded {first} of {repo}", repo=repo, file=first)
+        return found
     was_there = all(file.exists() for file in _files_of(profile, paths))
     get_model(profile, paths, progress)
     path = path_of(profile, paths)

@@ -155,9 +155,12 @@ def _gateway(plan: LaunchPlan, listen: Listen) -> str:
 
 
 def _offers(listen: Listen | None) -> Iterator[str]:
-    """The models that clients may ask for, where there are several."""
+    """The models that clients may ask for, where there are several, and the boxes that have more."""
     if listen is not None and len(listen.offers) > 1:
         yield f"# offered: {', '.join(map(_offered, listen.offers))}"
+    for peer in listen.peers if listen is not None else ():
+        key = f", with the key in {peer.api_key_env}" if peer.api_key_env else ""
+        yield f"# peer: {peer.name} at {peer.url}{key}"
 
 
 def _offered(offer: Offer) -> str:
@@ -220,7 +223,7 @@ def _row(account: Account, judgement: PoolJudgement) -> tuple[str, ...]:
     pool = account.pool
     figures = (account.weights, account.context, account.compute, account.other)
     return (
-        pool.name,
+        pool.label,
         size(judgement.needed_bytes),
         size(pool.free_bytes),
         size(pool.total_bytes),
@@ -236,6 +239,7 @@ def _device(account: Account, judgement: PoolJudgement) -> dict[str, Any]:
     sources = {figure.source for figure in figures.values()}
     return {
         "name": account.pool.name,
+        "worker": account.pool.worker or None,
         "total_bytes": account.pool.total_bytes,
         "free_bytes": account.pool.free_bytes,
         "left_bytes": account.pool.left_bytes,

@@ -77,6 +77,18 @@ def _leave(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def _stop(_: int, __: FrameType | None) -> None:
+    """Ctrl+Z.  Curses would ignore the one that is typed while it draws."""
+    import curses  # noqa: PLC0415 - see `_refuse_without_curses`
+
+    if sys.platform != "win32":
+        curses.endwin()
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTSTP)  # comes back after fg
+        signal.signal(signal.SIGTSTP, _stop)
+        curses.doupdate()  # takes the terminal again
+
+
 class _Top:
     """Messages, keys and time go into the state; frames of it are drawn."""
 
@@ -93,6 +105,8 @@ class _Top:
         self._listen({"op": "watch"}, state.status_came, state.gone)
         self._listen({"op": "requests", "since": 0, "follow": True}, state.requests_came, state.requests_gone)
         curses.set_escdelay(25)
+        if sys.platform != "win32":  # before curses begins: it then leaves the signal to us
+            signal.signal(signal.SIGTSTP, _stop)
         return curses.wrapper(self._look)
 
     def _look(self, screen: curses.window) -> int:
@@ -125,7 +139,7 @@ class _Top:
         """In a thread, for ever; what comes is for the thread that draws."""
 
         def listen() -> None:
-            if sys.platform != "win32":  # signals are for the thread that draws: curses answers Ctrl+Z there
+            if sys.platform != "win32":  # signals are for the thread that draws
                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             while True:
                 is_first = True
@@ -203,7 +217,7 @@ class _Terminal:
         return max(self._screen.getmaxyx()[0] - 3, 1)
 
     def _go_on(self, _: int, __: FrameType | None) -> None:
-        """Curses draws by itself after Ctrl+Z and fg, but not all, if it was drawing when it was stopped."""
+        """After fg, others may have written over what curses thinks is there."""
         self._screen.clearok(True)  # at the next frame
 
     def draw(self, state: TopState) -> None:

@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
-from pathlib import Path
 from typing import Any
 
 from ..errors import AlreadyRunning, SupervisorError
 from ..home.control_socket import endpoint
+from ..home.event_log import EVENT_BYTES, EventFormatter, events_file
 from ..home.identity import ourselves
 from ..home.orphan import end_session, forget_session
 from ..home.places import daemon_lock, daemon_log, make_folders, session_paths
@@ -64,7 +64,7 @@ def main() -> int:
         make_folders(paths)
         lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
         end_session(paths, log.warning)
-        writing = _set_up_logging(daemon_log(paths), shown)
+        writing = _set_up_logging(paths, shown)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             tell = partial(_greet, shown, orders) if shown else _tell
             listen = listen_from_json(orders["listen"]) if orders.get("listen") else None
@@ -140,12 +140,14 @@ def hold_daemon_lock(paths: Paths) -> Lock:
     return lock
 
 
-def _set_up_logging(file: Path, shown: Terminal | None) -> QueueListener:
+def _set_up_logging(paths: Paths, shown: Terminal | None) -> QueueListener:
     """
-    Everything to daemon.log, rotated; to the terminal too where there is one to watch.  A thread writes the
-    file, which ends when the listener is stopped: a disk that hangs stops no server.
+    Everything to daemon.log and events.jsonl, both rotated; to the terminal too where there is one to watch.
+    A thread writes the files, which ends when the listener is stopped: a disk that hangs stops no server.
     """
-    written = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2)
+    written = RotatingFileHandler(daemon_log(paths), maxBytes=LOG_BYTES, backupCount=2)
+    events = RotatingFileHandler(events_file(paths), maxBytes=EVENT_BYTES, backupCount=1)
+    events.setFormatter(EventFormatter())
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     heard: list[logging.Handler] = [QueueHandler(lines)]
     if shown:
@@ -158,7 +160,7 @@ def _set_up_logging(file: Path, shown: Terminal | None) -> QueueListener:
         if handler.formatter is None:
             handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=heard)
-    listener = QueueListener(lines, written)
+    listener = QueueListener(lines, written, events)
     listener.start()
     return listener
 

@@ -18,18 +18,21 @@ from ..errors import StartFailed, SupervisorError
 from ..fleet.fleet import Fleet
 from ..gateway.listener import missing_address
 from ..home.control_socket import Endpoint
+from ..home.event_log import about
 from ..home.orphan import end_orphans
 from ..home.places import daemon_log, update_file
 from ..locks import Lock
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen, url_of
+from ..plan.listen import Listen, serves_clients, url_of
 from ..profile.definition import AutoUpdate
+from ..progress import iso
 from ..server.background import beside_the_loop
-from ..server.instance import Instance, iso
+from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
 from ..server.process import stats_of
+from .announcements import Announcements
 from .control_listener import ControlSocket
 from .control_server import Control
 from .gateway_listener import GatewayListener
@@ -75,7 +78,8 @@ class Daemon:
         self._started = time.time()
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
-        self._announced: dict[str, str] = {}  # by server
+        self._announcements = Announcements(lambda: self._gateway.activity)
+        self._notice_over = asyncio.Event()
         self._report = report
         self._looks = looks
         self._notifier = manager
@@ -116,6 +120,7 @@ class Daemon:
         what one operation runs here, until it ends (see `Holds`).  Raises StartFailed if the plan never
         became ready: there is nothing then to supervise.
         """
+        log.info("goss-supervisor %s begins (pid %d)", __version__, os.getpid(), extra=about("daemon"))
         self._listen_to_signals()
         control = ControlSocket(self._endpoint, self._control.serve)
         await control.open()
@@ -137,6 +142,7 @@ class Daemon:
             for task in (working, supervising, *self._tasks):
                 task.cancel()
             await asyncio.gather(working, supervising, *self._tasks, return_exceptions=True)
+            log.info("goss-supervisor ends", extra=about("daemon"))
 
     def _locks(self) -> list[Lock]:
         return [self._lock, *(each.lock for each in self._fleet)]
@@ -152,6 +158,8 @@ class Daemon:
             return await self._serve_one_operation()
         if listen is not None and self._is_service:
             await self._address_has_come(listen)
+            if not serves_clients(plan):
+                await self._address_has_come(Listen(plan.profile, plan.host, plan.port))
         if self._stop_asked.is_set():
             return await self._ended()
         decided = await self._first(plan, listen)
@@ -220,13 +228,26 @@ class Daemon:
 
     def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
         self._notifier.stopping()
-        self._gateway.begin_to_end()
+        notice_seconds = 0.0 if now else self._gateway.announce_end()
+        if not notice_seconds:
+            self._gateway.begin_to_end(now=now)
+            self._notice_over.set()
         self._control.holds.finish()
         self._control.jobs.stop()
         if now or self._stop is None:
-            self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
+            self._stop = asyncio.ensure_future(self._stop_servers(notice_seconds, now=now))
         self._stop_asked.set()
         return self._stop
+
+    async def _stop_servers(self, notice_seconds: float, *, now: bool) -> Outcome:
+        """``stop --now`` ends a notice that has begun."""
+        if notice_seconds:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._notice_over.wait(), notice_seconds)
+            self._gateway.begin_to_end(now=self._notice_over.is_set())
+        outcome = await self._fleet.stop(now=now)
+        await self._gateway.peers_rest()
+        return outcome
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -273,11 +294,10 @@ class Daemon:
 
     def _announce(self, instance: Instance) -> None:
         line = self._line(instance, instance.server.why)
-        if line != self._announced.get(instance.name):
-            log.info("%s", line)
-            self._announced[instance.name] = line
-            if instance is self.main and instance.server.state is State.BACKOFF:
-                self._report({"step": line})  # the waiting CLI learns that it has not gone well
+        is_new = self._announcements.tell(instance, line)
+        waits = instance.server.state in {State.BACKOFF, State.PREPARING} and instance.server.why
+        if is_new and instance is self.main and waits:
+            self._report({"step": line})  # the waiting CLI learns that it has not gone well
 
     def _line(self, instance: Instance, why: str) -> str:
         plan, state = instance.server.plan, instance.server.state

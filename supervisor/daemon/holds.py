@@ -24,7 +24,8 @@ from ..gateway.api.routes import Trouble
 from ..gateway.exchange import Exchange
 from ..gateway.gateway import Gateway
 from ..plan.launch import LaunchPlan
-from ..server.instance import Instance, LastFailure, iso
+from ..progress import iso
+from ..server.instance import Instance, LastFailure
 from ..server.lifecycle_table import ABSENT, State
 from ..server.outcome import Hold, Outcome
 from .control_request import ControlRequest

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 
 from ..errors import NotFound, Superseded, SupervisorError
-from ..server.instance import iso
+from ..progress import iso
 from ..tool import own_program
 from .control_request import ControlRequest
 from .helpers import Answer, objects_in

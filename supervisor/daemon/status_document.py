@@ -13,9 +13,10 @@ from ..gateway.scheduler import ContextUse
 from ..hardware.sensors import CPU, DeviceReading
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, public_end, url_of
+from ..progress import iso
 from ..server.gpu_memory import by_device, of_the_ram
 from ..server.hardware_watch import DevicesByName
-from ..server.instance import Instance, failure_of, iso
+from ..server.instance import Instance, failure_of
 from ..server.lifecycle_table import State
 from ..server.memory_sample import MemorySample
 from ..server.memory_warnings import RAM, SETTLED_SECONDS, difference, gpus

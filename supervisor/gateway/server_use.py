@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from ..home.event_log import about
 from ..plan.launch import LaunchPlan
 from .backends import Backend, phase_of
 from .relay.upstream import ConnectionPool
@@ -59,7 +60,12 @@ class ServerUses(dict[str, ServerUse]):
         for server in servers:
             idle = self.idle_seconds(server, is_busy)
             if 0 < limit(server.plan) <= idle:
-                log.info("%s: idle for %.0f s: unloading the model", server.name, idle)
+                log.info(
+                    "%s: idle for %.0f s: unloading the model",
+                    server.name,
+                    idle,
+                    extra=about("eviction", server=server.name),
+                )
                 server.sleep()
 
     def close(self) -> None:

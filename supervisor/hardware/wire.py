@@ -13,7 +13,7 @@ from ..errors import ConfigError, NotFound
 from .hardware import Hardware
 
 SCHEMA = 1
-_BESIDE = ("schema", "profiles")  # what detect --json adds to the record
+_BESIDE = ("schema", "profiles", "workers")  # what detect --json adds to the record
 _HINT = "goss-supervisor detect --json prints one that can be edited."
 
 

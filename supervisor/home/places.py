@@ -57,6 +57,11 @@ def memory_history_file(paths: Paths) -> Path:
     return paths.state / "adjusted.json"
 
 
+def workers_file(paths: Paths) -> Path:
+    """The workers that ever answered here, with their memories."""
+    return paths.state / "workers.json"
+
+
 def usage_file(paths: Paths) -> Path:
     """What each key has used of each model, by day."""
     return paths.state / "usage.sqlite"

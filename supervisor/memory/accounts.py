@@ -30,6 +30,7 @@ class Pool:
     shares the RAM come out of it, but for ``own_bytes``: what the firmware carved out for it, which the
     system does not count as RAM.  None is not known.  ``left_bytes`` are free, and not for us: they are not
     among the ``free_bytes``.  ``adapter`` is the PCI address of a GPU, "" where that is not certain.
+    ``worker`` is the address of the machine whose memory it is, "" for this computer's own.
     """
 
     name: str
@@ -39,6 +40,12 @@ class Pool:
     own_bytes: int = 0
     left_bytes: int = 0
     adapter: str = ""
+    worker: str = ""
+
+    @property
+    def label(self) -> str:
+        """For people: ``RPC0 (mini2.local:50052)``."""
+        return f"{self.name} ({self.worker})" if self.worker else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +82,14 @@ class Account:
 class Ledger:
     """
     ``accounts`` has the GPUs first, the RAM last; ``notes`` are sentences on what is not counted.
-    ``settings`` is what it was counted from; None where nothing was counted.
+    ``settings`` is what it was counted from; None where nothing was counted.  ``is_known`` False: the rules
+    are not those of this architecture, and no measurement says more, so that nothing is refused for it.
     """
 
     accounts: tuple[Account, ...]
     notes: tuple[str, ...]
     settings: Settings | None
+    is_known: bool = True
 
 
 _MIB = 1024**2

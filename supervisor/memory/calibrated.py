@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from .verdict import sizes
 
 _STEP_BYTES: Mapping[AskedFigures, int] = {"engine": 1024**2 - 1, "measured": 1024**2 // 100}
 _MAPPED = "_Mapped"
+_OF_WORKER = re.compile(r"RPC(?P<number>\d{1,6})\[(?P<address>.+)\]")
 _OF_RAM = ("CPU", "AMX", "Host")
 _MOST_OF_IT = 0.75
 
@@ -20,7 +22,8 @@ def calibrated(ledger: Ledger, figures: Iterable[EngineFigures]) -> Ledger:
     """
     ``ledger`` with the engine's figures of the same launch, the surest last.
 
-    A figure of ours that agrees, within their rounding, keeps its bytes and gets the source.
+    A figure of ours that agrees, within their rounding, keeps its bytes and gets the source.  Of an
+    architecture that the formula does not know, theirs count even where they are about another launch.
     Nothing is changed where a memory is named that the ledger does not know.
     """
     settings, ours = ledger.settings, ledger.accounts
@@ -29,7 +32,9 @@ def calibrated(ledger: Ledger, figures: Iterable[EngineFigures]) -> Ledger:
         pools = {name: _pool(name, ledger) for name in each.buffers}
         if None not in pools.values():
             told = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
-            ledger = replace(ledger, accounts=tuple(_account(*both, settings) for both in told))
+            accounts = tuple(_account(*both, ledger) for both in told)
+            is_known = ledger.is_known or each.source == "measured"
+            ledger = replace(ledger, accounts=accounts, is_known=is_known)
     if settings.fit and "gpu-layers" in settings.left_open:
         return ledger  # then fewer layers are no surprise
     return replace(ledger, notes=(*ledger.notes, *_left_behind(ours, ledger.accounts)))
@@ -51,7 +56,13 @@ def _left_behind(ours: Iterable[Account], theirs: Iterable[Account]) -> Iterator
 
 
 def _pool(buffer: str, ledger: Ledger) -> str | None:
-    """CUDA0 and MTL0_Mapped belong to the GPU, CUDA_Host and CPU_REPACK to the RAM."""
+    """
+    CUDA0 and MTL0_Mapped belong to the GPU, CUDA_Host and CPU_REPACK to the RAM.  A log calls the buffers of
+    workers RPC0[mini2.local:50052], with a number that counts the devices of that worker alone.
+    """
+    if found := _OF_WORKER.fullmatch(buffer):
+        devices = [each.pool.name for each in ledger.accounts if each.pool.worker == found["address"]]
+        return dict(enumerate(devices)).get(int(found["number"]))
     for account in ledger.accounts:
         if f"{buffer}_".startswith(f"{account.pool.name}_"):
             return account.pool.name
@@ -81,13 +92,13 @@ class _Range:
         return Figure(nearest, source) if self.is_reported or nearest != ours.bytes else ours
 
 
-def _account(account: Account, figures: EngineFigures, settings: Settings) -> Account:
+def _account(account: Account, figures: EngineFigures, ledger: Ledger) -> Account:
     """``figures`` are of this pool only; one that it does not name stays."""
     if not figures.buffers:
         return account
     weights = _weights(figures).figure(account.weights, figures.source)
-    context = _context(figures, settings).figure(account.context, figures.source)
-    compute = _compute(figures, settings).figure(account.compute, figures.source)
+    context = _context(figures, ledger).figure(account.context, figures.source)
+    compute = _compute(figures, ledger).figure(account.compute, figures.source)
     changed = replace(account, weights=weights, context=context, compute=compute)
     mapped = _mapped_bytes(account, weights.bytes, figures)
     return replace(changed, anonymous_bytes=changed.needed_bytes - mapped)
@@ -102,22 +113,33 @@ def _weights(figures: EngineFigures) -> _Range:
     return _Range(least.least_bytes, most.most_bytes, is_reported=not mapped)
 
 
-def _context(figures: EngineFigures, settings: Settings) -> _Range:
+def _context(figures: EngineFigures, ledger: Ledger) -> _Range:
     """
     The tool has no option to say that slots share their cells, so it was asked for one of them: then it has
     as many cells as they share, and fewer in sliding windows.
     """
     around = _around([taken.context_bytes for taken in figures.buffers.values()], figures.source)
-    if figures.source == "engine" and _shares(settings):
+    if figures.source == "engine" and _shares(_settings(ledger)) and ledger.is_known:
         return _Range(around.least_bytes, None, is_reported=False)
     return around
 
 
-def _compute(figures: EngineFigures, settings: Settings) -> _Range:
-    """The tool computes logits of every token of a batch, which servers do before b9460 only."""
-    if figures.source == "engine" and (settings.outputs < settings.ubatch or _shares(settings)):
+def _compute(figures: EngineFigures, ledger: Ledger) -> _Range:
+    """
+    The tool computes logits of every token of a batch, which servers do before b9460 only.
+
+    So what it says is the most that a server can take, which counts where there is no formula.
+    """
+    settings = _settings(ledger)
+    computes_more = settings.outputs < settings.ubatch or _shares(settings)
+    if figures.source == "engine" and computes_more and ledger.is_known:
         return _Range(0, None, is_reported=False)
     return _around([taken.compute_bytes for taken in figures.buffers.values()], figures.source)
+
+
+def _settings(ledger: Ledger) -> Settings:
+    assert ledger.settings is not None
+    return ledger.settings
 
 
 def _shares(settings: Settings) -> bool:

@@ -94,6 +94,7 @@ def _options(settings: Settings) -> Mapping[str, tuple[OptionValue, OptionValue 
     devices = settings.devices
     overrides = ",".join(f"{each.pattern}={each.target}" for each in settings.overrides)
     return {
+        "rpc": (settings.rpc, ""),  # before the options that name devices
         "ctx-size": (settings.context_tokens, 0),
         "batch-size": (settings.batch, None),
         "ubatch-size": (settings.ubatch, None),

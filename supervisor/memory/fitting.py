@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
 from ..engine.build import Build
@@ -14,7 +15,7 @@ from ..profile.definition import Profile
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .advice import Advice, advise, in_words
 from .calibrated import calibrated
-from .compute import layers_bytes
+from .context import layers_bytes
 from .engine_figures import EngineFigures
 from .ledger import account
 from .machine_memory import memories_of
@@ -24,12 +25,14 @@ from .verdict import (
     Changes,
     MemoryVerdict,
     given_back,
+    is_ram_of_worker,
     judge,
     leaving,
     ours_of,
     place_of,
     size,
 )
+from .worker_memory import Division, Remote, with_remotes
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 _BESIDE_THE_ENGINE = ("repack", "cache-ram")  # do not switch its --fit off, which counts neither
@@ -58,11 +61,17 @@ class Fitted:
 
     @property
     def held(self) -> Mapping[str, int]:
-        """Bytes that the server will hold and give back when it ends, by name of the memory."""
-        return {
-            each.pool.name: each.anonymous_bytes if each.pool.name == RAM else each.needed_bytes
+        """Bytes that the server will hold and give back when it ends, by memory as plans call it."""
+        return by_memory(
+            (each.pool, each.anonymous_bytes if each.pool.name == RAM else each.needed_bytes)
             for each in self.ledger.accounts
-        }
+        )
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """The addresses of those whose memory it uses."""
+        used = (each.pool.worker for each in self.ledger.accounts if each.needed_bytes)
+        return tuple(dict.fromkeys(filter(None, used)))
 
     @property
     def is_final(self) -> bool:
@@ -84,8 +93,39 @@ class Fitted:
         return self.short if self.verdict.refused else ""
 
 
+@dataclass(frozen=True, slots=True)
+class FittedLaunch:
+    """
+    A launch with the workers that it uses.  ``smaller`` is the one that runs without them while one is gone;
+    None where it waits for it.
+    """
+
+    profile: Profile
+    build: Build
+    fitted: Fitted | None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    smaller: FittedLaunch | None = None
+
+
+def by_memory(sizes: Iterable[tuple[Pool, int]]) -> dict[str, int]:
+    """
+    By the name of the memory; of a worker it is its address, with all its devices together: their numbers
+    are different in each launch, and it serves one at a time.
+    """
+    found: dict[str, int] = {}
+    for pool, number in sizes:
+        name = pool.worker or pool.name
+        found[name] = found.get(name, 0) + number
+    return found
+
+
 FiguresSource = Callable[[Settings, bool], Iterable[EngineFigures]]
 """The engine's figures for a launch with these settings; the second says whether to run it for them."""
+
+
+def unasked(_settings: Settings, _ask: bool) -> Iterable[EngineFigures]:
+    return ()
 
 
 def fit(
@@ -95,14 +135,16 @@ def fit(
     hardware: Hardware,
     *,
     draft: Model | None = None,
+    remotes: Sequence[Remote] = (),
     held: Mapping[str, int] = NOTHING,
     stays: Mapping[str, int] = NOTHING,
-    figures_source: FiguresSource = lambda _settings, _ask: (),
+    figures_source: FiguresSource = unasked,
 ) -> Fitted:
     """
     The account of a launch as the profile has it, or as we place it where it leaves that to us.
 
     ``held`` is what the servers that run now will have given back by then, and ``stays`` what others keep.
+    ``remotes`` are the workers of the launch, whose devices llama.cpp has besides this computer's.
     """
     number = build.capabilities.build
     memories = memories_of(
@@ -113,12 +155,22 @@ def fit(
         every="device" in profile.server,
     )
     device: Changes = {"device": memories.device} if memories.device else {}
-    there = given_back(memories.pools, held)
+    there = with_remotes(given_back(memories.pools, held), remotes, profile)
     ours = ours_of(there, profile.leave_bytes)
     pools = leaving(there, ours, stays)
 
+    features = hardware.cpu.features
+    account_of = partial(account, pools=pools, cpu_features=features, flavour=build.flavour)
+    division = Division(model, pools, profile.guardrails, partial(account_of, model))
+
+    def divided(changes: Changes) -> Changes:
+        """With what goes to which device, where there are workers."""
+        changes = {**device, **changes}
+        settings = settings_of({**profile.server, **changes}, number, model)
+        return {**changes, **division.options(settings, remotes, profile)}
+
     def weigh(changes: Changes, *, ask: bool = False) -> Ledger:
-        options = {**profile.server, **device, **changes}
+        options = {**profile.server, **divided(changes)}
         if draft is None:
             return alone(model, options, ask=ask)
         counted = {name: value for name, value in options.items() if name not in DRAFTED}
@@ -127,13 +179,16 @@ def fit(
     def alone(which: Model, options: Changes, *, ask: bool | None = None) -> Ledger:
         """``ask`` None: the figures are of another model."""
         settings = settings_of(options, number, which)
-        ledger = account(which, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
-        return ledger if ask is None else calibrated(ledger, figures_source(settings, ask))
+        ledger = account_of(which, settings)
+        return ledger if ask is None else calibrated(ledger, _asked(ledger, figures_source, ask=ask))
 
     if profile.placement == "pinned":
-        return Fitted(*_judged(weigh, {}, profile, model), device, memories.idle, ours=ours)
+        changes = divided({})
+        reasons = (*division.reasons(changes), *memories.idle)
+        return Fitted(*_judged(weigh, {}, profile, model), changes, reasons, ours=ours)
     proposal = propose(_wanted(profile, model), weigh, profile.guardrails)
-    changes, reasons = {**device, **proposal.changes}, (*proposal.reasons, *memories.idle)
+    changes = divided(proposal.changes)
+    reasons = (*proposal.reasons, *division.reasons(changes), *memories.idle)
     if profile.placement == "engine":
         changes = {name: value for name, value in proposal.changes.items() if name in _BESIDE_THE_ENGINE}
         if len(pools) > 1:
@@ -143,12 +198,27 @@ def fit(
         if target := _fit_target(profile, pools, build):
             changes |= {"fit-target": target}
             reasons = (*reasons, f"fit-target {target}: llama.cpp leaves to others what memory.leave says")
-        changes = {**device, **changes}
+        changes = {**divided({}), **changes}
         return Fitted(*_judged(weigh, proposal.changes, profile, model), changes, reasons, ours=ours)
     ledger, verdict, advices = _judged(weigh, changes, profile, model)
     assert ledger.settings is not None
-    back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=len(pools) > 1)
+    on_gpu = len(pools) > 1 and not remotes  # experts here of layers there would cross the network
+    back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=on_gpu)
     return Fitted(ledger, verdict, advices, changes, reasons, back, ours)
+
+
+def _asked(ledger: Ledger, source: FiguresSource, *, ask: bool) -> Iterable[EngineFigures]:
+    """
+    The engine's figures of this launch.
+
+    Its tool has no word for slots that share their cells.  Where there is no formula, it is asked for slots
+    with cells of their own, which take as much or more.
+    """
+    settings = ledger.settings
+    assert settings is not None
+    if ledger.is_known or not settings.unified:
+        return source(settings, ask)
+    return (*source(replace(settings, unified=False), ask), *source(settings, False))
 
 
 def _judged(
@@ -177,7 +247,12 @@ def notes_of(fitted: Fitted) -> tuple[str, ...]:
     left = [
         f"memory.leave keeps {size(p.left_bytes)} {place_of(p)} for others" for p in pools if p.left_bytes
     ]
-    return tuple(dict.fromkeys((*fitted.reasons, *over, *said, *left, *fitted.ledger.notes)))
+    ram = [
+        f"{each.pool.label} is that machine's RAM: nobody says how much of it other programs use"
+        for each in fitted.verdict.judgements
+        if each.needed_bytes and is_ram_of_worker(each.pool)
+    ]
+    return tuple(dict.fromkeys((*fitted.reasons, *over, *said, *left, *ram, *fitted.ledger.notes)))
 
 
 def _of_the_engine(ours: Changes, kept: Changes) -> tuple[str, ...]:

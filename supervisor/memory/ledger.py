@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..model.metadata import Model
-from . import accounts
-from . import compute as context
+from . import accounts, context
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .compute import Work, compute_bytes, process_bytes
 from .memory_settings import Settings
@@ -30,17 +29,19 @@ def account(
     figures = _Figures(work, _context(model, settings, layout), compute_bytes(work))
     gpus = [figures.of_gpu(pool) for pool in pools if pool.name != RAM]
     ram = next((pool for pool in pools if pool.name == RAM), Pool(RAM, None, None))
-    return Ledger((*gpus, figures.of_ram(ram)), notes(model, settings, layout), settings)
+    is_known = model.architecture in context.KNOWN
+    every = (*gpus, figures.of_ram(ram))
+    return Ledger(every, notes(model, settings, layout), settings, is_known)
 
 
 def _loading(
     settings: Settings, layout: Layout, pools: Sequence[Pool], features: Collection[str], flavour: str
 ) -> Loading:
-    used = [pool for pool in pools if pool.name in layout.devices]
+    used = [pool for pool in pools if pool.name in layout.devices and not pool.worker]
     pinned = bool(used) and settings.host_buffers and accounts.has_host_buffers(flavour)
     is_auto = settings.load_mode == "auto"
     maps = accounts.maps_files(flavour, used) if is_auto else settings.load_mode in {"mmap", "mmap+mlock"}
-    return Loading(features if settings.repack and not pinned else (), maps)
+    return Loading(features if settings.repack and not pinned else (), maps, settings.loads_heads)
 
 
 def _context(model: Model, settings: Settings, layout: Layout) -> Mapping[str, int]:
@@ -61,7 +62,8 @@ class _Figures:
     def of_gpu(self, pool: Pool) -> Account:
         """Nothing of it can be dropped; what Metal maps from the file stays wired while it is used."""
         used = pool.name in self.work.layout.devices
-        account = self._account(pool, accounts.runtime_bytes(self.work.flavour) if used else 0)
+        flavour = "" if pool.worker else self.work.flavour  # nobody says what a worker's is
+        account = self._account(pool, accounts.runtime_bytes(flavour) if used else 0)
         return replace(account, anonymous_bytes=account.needed_bytes)
 
     def of_ram(self, pool: Pool) -> Account:
@@ -114,8 +116,11 @@ def _of_model(model: Model) -> Iterator[str]:
         )
     if not model.layers or not model.context_length:
         yield "The file does not say how many layers or how long a context the model has: not all is counted."
-    if any(key.startswith(f"{model.architecture}.ssm.") for key in model.values):
-        yield "Some of its layers keep a state in place of a cache: counted as if they had a cache."
+    if model.architecture not in context.KNOWN:
+        yield (
+            f"The formula does not know the architecture {model.architecture}: what llama-fit-params says "
+            "counts, where it can be asked; otherwise every layer is counted as if it had a cache."
+        )
 
 
 def _of_options(settings: Settings) -> Iterator[str]:

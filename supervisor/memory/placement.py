@@ -87,7 +87,8 @@ def _explained(search: Search, first: FoundPlacement, found: FoundPlacement) -> 
 
 
 def _where(search: Search, found: FoundPlacement) -> str:
-    rung, gpus = found.rung, " and ".join(search.gpus)
+    used = [each.pool for each in found.verdict.judgements if each.needed_bytes and each.pool.name != RAM]
+    rung, gpus = found.rung, " and ".join([pool.label for pool in used] or search.gpus)
     if rung.gpu_layers is None:
         return "all of it in RAM: there is no GPU to use"
     if rung.is_left_out:
@@ -123,6 +124,8 @@ def _savings(search: Search, found: FoundPlacement, changes: Mapping[str, Option
 
 def _left(verdict: MemoryVerdict) -> Iterator[str]:
     for each in verdict.judgements:
+        if each.pool.worker and not each.needed_bytes:
+            continue
         left = (each.pool.free_bytes or 0) - each.needed_bytes
         yield f"{size(left)} stay free {place_of(each.pool)}" if left > 0 else each.text
 
@@ -178,7 +181,7 @@ class Search:
 
     @property
     def gpus(self) -> tuple[str, ...]:
-        return tuple(pool.name for pool in self.pools if pool.name != RAM)
+        return tuple(pool.label for pool in self.pools if pool.name != RAM)
 
     @property
     def free(self) -> tuple[int, ...]:

@@ -29,8 +29,13 @@ def reserve_bytes(pool: Pool) -> int:
     """
     if pool.shares_ram:
         return 0
-    reserve = _of_ram(pool) if pool.name == RAM else _of_a_card(whole(pool))
+    reserve = _of_ram(pool) if pool.name == RAM or is_ram_of_worker(pool) else _of_a_card(whole(pool))
     return max(0, reserve - pool.left_bytes)
+
+
+def is_ram_of_worker(pool: Pool) -> bool:
+    """A worker without a GPU says of all its RAM that it is free (ggml-cpu); a driver never does."""
+    return bool(pool.worker) and pool.free_bytes is not None and pool.free_bytes == pool.total_bytes
 
 
 def kept_bytes(pool: Pool, guardrails: Guardrails) -> int:
@@ -93,6 +98,7 @@ class MemoryVerdict:
 
     guardrails: Guardrails
     judgements: tuple[PoolJudgement, ...]
+    is_sure: bool = True  # False: what does not fit is a warning only
 
     @property
     def status(self) -> FitStatus:
@@ -101,7 +107,7 @@ class MemoryVerdict:
 
     @property
     def refused(self) -> bool:
-        return self.status == "does not fit" and self.guardrails != "off"
+        return self.status == "does not fit" and self.guardrails != "off" and self.is_sure
 
     @property
     def allowed(self) -> bool:
@@ -120,7 +126,8 @@ class MemoryVerdict:
 
 def judge(ledger: Ledger, guardrails: Guardrails) -> MemoryVerdict:
     """Every memory by itself, and the RAM together with all GPUs that share it."""
-    return MemoryVerdict(guardrails, tuple(_judge(each, ledger, guardrails) for each in ledger.accounts))
+    judgements = tuple(_judge(each, ledger, guardrails) for each in ledger.accounts)
+    return MemoryVerdict(guardrails, judgements, is_sure=ledger.is_known)
 
 
 def _judge(account: Account, ledger: Ledger, guardrails: Guardrails) -> PoolJudgement:
@@ -194,7 +201,7 @@ def _left(pool: Pool) -> str:
 
 def place_of(pool: Pool) -> str:
     """``in RAM``, ``on CUDA0``."""
-    return "in RAM" if pool.name == RAM else f"on {pool.name}"
+    return "in RAM" if pool.name == RAM else f"on {pool.label}"
 
 
 def size(number_bytes: int) -> str:

@@ -80,5 +80,7 @@ class LaunchPlan:
     adjusted: LaunchPlan | None = None  # what is tried once, should the load fail for memory
     adjustment: str = ""  # of an adjusted plan: what is different, in words
     adjusts: str = ""  # and the digest of the plan that it replaces
+    workers: tuple[str, ...] = ()  # host:port of the machines that lend memory, in the order of --rpc
+    without_workers: LaunchPlan | None = None  # what runs while one of them is gone; None: wait for it
     translations: tuple[Translation, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..options.option_types import Translation
+from ..options.option_values import words_of
 from ..profile.definition import AutoUpdate, ListenSettings, Profile
+from ..profile.worker_address import parse_workers
 from .launch import LaunchPlan, Parameters
 from .listen import GATEWAY_OPTIONS, GATEWAY_VARIABLES, gateway_options, is_loopback
 from .role import roles_of
@@ -61,7 +63,7 @@ def make_plan(
     gateway, behind_gateway = profile.gateway, profile.gateway.mode == "on"
     taken = sorted(gateway_options(profile)) if behind_gateway else ()
     profile = _behind_gateway(profile, inside) if behind_gateway else profile
-    renderer = renderer_for(profile.engine.source)
+    renderer = renderer_for(profile)
     rendering = renderer.render(profile, build, model.path)
     argv, env, secrets = rendering.argv, rendering.env, rendering.secrets
     return LaunchPlan(
@@ -111,6 +113,7 @@ def make_plan(
         shared_context_tokens=shares.shared_context_tokens if shares else 0,
         context_slots=shares.context_slots if shares else 0,
         settings=dict(settings or {}),
+        workers=_workers(profile),
         warnings=(
             *profile.notes,
             *rendering.warnings,
@@ -120,13 +123,23 @@ def make_plan(
 
 
 def _behind_gateway(profile: Profile, inside: str) -> Profile:
-    """As the engine is to have it: without what the gateway takes over, and at an address of ours."""
+    """
+    As the engine is to have it: without what the gateway takes over, and at an address of ours; a worker at
+    the one that others know.
+    """
+    lent = profile.lend.address
     return replace(
         profile,
         server={name: value for name, value in profile.server.items() if name not in GATEWAY_OPTIONS},
         env={name: value for name, value in profile.env.items() if name not in GATEWAY_VARIABLES},
-        listen=ListenSettings(inside or "127.0.0.1", 0),
+        listen=ListenSettings(lent.host, lent.port) if lent else ListenSettings(inside or "127.0.0.1", 0),
     )
+
+
+def _workers(profile: Profile) -> tuple[str, ...]:
+    """As the option has them; what it cannot be was said when the profile was read."""
+    rpc = profile.server.get("rpc")
+    return tuple(map(str, parse_workers(",".join(words_of(rpc))))) if rpc is not None else ()
 
 
 def _auto_update(profile: Profile) -> AutoUpdate:

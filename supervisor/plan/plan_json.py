@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ..decoding import FieldRules, Malformed, decode
 from ..engine.adapters.known import is_known
 from ..errors import SupervisorError
+from ..profile.worker_address import parse_worker
 from .launch import LaunchPlan
 from .listen import Listen
 
@@ -25,7 +26,9 @@ def public(plan: LaunchPlan) -> dict[str, Any]:
     """The same without what may be secret: for people."""
     hidden = {name: dict.fromkeys(getattr(plan, name), "(hidden)") for name in ("secrets", "settings")}
     document = {**to_json(plan), **hidden}
-    document["adjusted"] = plan.adjusted.adjustment if plan.adjusted else None
+    for name in ("adjusted", "without_workers"):
+        other: LaunchPlan | None = getattr(plan, name)
+        document[name] = other.adjustment if other else None
     return document
 
 
@@ -49,8 +52,9 @@ def listen_to_json(listen: Listen) -> dict[str, Any]:
 
 
 def public_listen(listen: Listen) -> dict[str, Any]:
-    """For people: a digest tells a key that can be guessed, so the keys are hidden."""
-    return {**asdict(listen), "keys": ["(hidden)"] * len(listen.keys)}
+    """For people: a digest tells a key that can be guessed, so the keys are hidden, and those of peers."""
+    peers = [{**asdict(each), "secret": "(hidden)" if each.secret else ""} for each in listen.peers]
+    return {**asdict(listen), "keys": ["(hidden)"] * len(listen.keys), "peers": peers}
 
 
 def listen_from_json(document: Mapping[str, Any]) -> Listen:
@@ -59,6 +63,13 @@ def listen_from_json(document: Mapping[str, Any]) -> Listen:
         return decode(Listen, document, _RULES, signed=("priority",))
     except Malformed as error:
         raise SupervisorError(f"The listen cannot be read: {error}.", hint=ANOTHER_VERSION) from None
+
+
+def _are_addresses(workers: Iterable[str]) -> bool:
+    try:
+        return all(str(parse_worker(each)) == each for each in workers)
+    except ValueError:
+        return False
 
 
 def _are_variables(names: Mapping[str, str]) -> bool:
@@ -71,5 +82,6 @@ _RULES: FieldRules = {
     "env": (_are_variables, "names of variables, without `=`"),
     "secrets": (_are_variables, "names of variables, without `=`"),
     "host": (bool, "an address"),
+    "workers": (_are_addresses, "addresses such as 10.0.0.3:50052"),
     "port": (lambda port: port <= 65535, "a port, at most 65535"),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..disk import ensure_reachable
 from ..engine.adapters.renderers import renderer_for
 from ..errors import ConfigError, NetworkError, SupervisorError
+from ..home.event_log import record_event
 from ..model.demo import demo_path, ensure_demo
 from ..model.locate import locate, locate_whole, parts_of
 from ..model.metadata import Model
@@ -25,10 +26,12 @@ from .profile_files import demand_model_file, whole_path
 def model_at_hand(profile: Profile, paths: Paths) -> ModelAtHand:
     """
     As it is on disk.  An engine that reads no GGUF files may get a folder, the name of a repository that it
-    downloads itself, or nothing.
+    downloads itself, or nothing; a worker gets none, which its place tells.
     """
     meant = profile.model
-    if not renderer_for(profile.engine.source).reads_models and not (meant.demo or meant.path or meant.file):
+    if profile.lend.address is not None:
+        return ModelAtHand(f"none: memory is lent at {profile.lend.address}")
+    if not renderer_for(profile).reads_models and not (meant.demo or meant.path or meant.file):
         return ModelAtHand(meant.repo or "")
     first = path_of(profile, paths)
     files = () if first.is_dir() else parts_of(first)
@@ -68,7 +71,7 @@ def ensure_model_reachable(profile: Profile, paths: Paths) -> None:
 
 def model_on_disk(profile: Profile, paths: Paths) -> Model | None:
     """By its header; None where it is not all there, is no model, or is for an engine that reads others."""
-    if not renderer_for(profile.engine.source).reads_models:
+    if not renderer_for(profile).reads_models:
         return None
     try:
         return open_model(path_of(profile, paths), paths.cache / "headers")
@@ -78,7 +81,7 @@ def model_on_disk(profile: Profile, paths: Paths) -> Model | None:
 
 def read_model(profile: Profile, paths: Paths, *, write: bool) -> tuple[Profile, Model | None]:
     """With the role that its model's header tells; None for an engine that has the model to itself."""
-    if not renderer_for(profile.engine.source).reads_models:
+    if not renderer_for(profile).reads_models:
         return profile, None
     model = look_at(profile, paths, write=write)
     return with_role(profile, model), model
@@ -113,3 +116,4 @@ def get_model(profile: Profile, paths: Paths, progress: Progress) -> None:
             from ..model.pull import ensure_model  # noqa: PLC0415 - only for what is not on disk
 
             ensure_model(model.repo, file, paths, progress)
+            record_event(paths, "download", f"downloaded {file} of {model.repo}", repo=model.repo, file=file)

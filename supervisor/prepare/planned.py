@@ -12,7 +12,7 @@ from ..engine.build import Build
 from ..home.places import memory_history_file
 from ..home.records import plans_out_of_memory
 from ..memory.engine_figures import key_of
-from ..memory.fitting import Fitted, notes_of
+from ..memory.fitting import Fitted, FittedLaunch, by_memory, notes_of
 from ..memory.verdict import kept_bytes, whole
 from ..paths import Paths
 from ..plan.child_environment import system_config
@@ -29,18 +29,31 @@ _UNKNOWN_MEMORY = (
 
 
 def planned(
+    launch: FittedLaunch, settings: Mapping[str, str], paths: Paths
+) -> tuple[LaunchPlan, tuple[str, ...]]:
+    """The plan, and what a person should know about it."""
+    plan, notes = _planned(launch.profile, settings, launch.build, launch.fitted, paths)
+    smaller = launch.smaller
+    if smaller is not None and smaller.fitted is not None:
+        less, _ = _planned(smaller.profile, settings, smaller.build, smaller.fitted, paths)
+        tokens = smaller.fitted.changes.get("ctx-size")
+        words = f"only the memory of this computer{f' (ctx-size {tokens})' if tokens else ''}"
+        plan = replace(plan, without_workers=replace(less, adjusted=None, adjustment=words))
+    return replace(plan, warnings=(*plan.warnings, *launch.warnings)), (*notes, *launch.notes)
+
+
+def _planned(
     profile: Profile,
     settings: Mapping[str, str],
     build: Build,
     fitted: Fitted | None,
     paths: Paths,
 ) -> tuple[LaunchPlan, tuple[str, ...]]:
-    """The plan, and what a person should know about it."""
     model = model_at_hand(profile, paths)
     files = tuple(map(Path, model.files))
     missing = [file for file in files if not file.exists()]
     notes = [f"{file} is not on disk" for file in missing]
-    renderer = renderer_for(profile.engine.source)
+    renderer = renderer_for(profile)
     config = system_config()
     if config is not None and renderer.reads_models:
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
@@ -57,7 +70,7 @@ def planned(
         inside=inside_of(profile, build, paths),
     )
     plan = make(profile)
-    if not renderer.reads_models and not profile.engine.memory:
+    if not (renderer.reads_models or profile.engine.memory or profile.lend.is_worker):
         plan = replace(plan, measures=True)
         if fitted is None:
             plan = replace(plan, warnings=(*plan.warnings, _UNKNOWN_MEMORY))
@@ -86,8 +99,8 @@ def _shares(fitted: Fitted, profile: Profile) -> MemoryShares:
         is_shared = settings.unified and slots > 1 and most > settings.context_tokens and not is_open
         shared_tokens = settings.context_tokens if is_shared else 0
     return MemoryShares(
-        {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
-        {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
+        by_memory((each.pool, each.needed_bytes) for each in judged if each.needed_bytes),
+        by_memory((each.pool, kept_bytes(whole(each.pool), fitted.verdict.guardrails)) for each in judged),
         shared_tokens,
         slots if shared_tokens else 0,
         {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),

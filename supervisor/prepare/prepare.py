@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from ..download.transfer import PartFile
+from ..engine.adapters import rpc_program
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.choose import acquire, find
@@ -27,7 +28,7 @@ from ..home.places import figures_file
 from ..memory.engine_figures import FigureHistory, measured_memory
 from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
-from ..memory.fitting import FiguresSource, Fitted, fit
+from ..memory.fitting import NOTHING, FiguresSource, Fitted, FittedLaunch, fit, unasked
 from ..memory.known_memory import KnownMemory, fit_known
 from ..model.demo import ensure_demo
 from ..model.locate import locate_whole, parts_of
@@ -49,6 +50,7 @@ from .machine_checks import (
     absent_gpu,
     held_by_servers,
     known_bad_of,
+    of_a_worker,
     pinned_sentence,
     taken_by_others,
 )
@@ -56,6 +58,7 @@ from .model_at_hand import ensure_model_reachable, get_model, look_at, model_at_
 from .planned import planned
 from .profile_files import MODEL_PATH, demand_files, missing_files, with_whole_paths
 from .profile_listen import inside_of, listen_of, shared_names
+from .workers import AskedWorkers, fit_with_workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ def prepare(
     if force:
         profile = replace(profile, guardrails="off")
     context = install_context(paths, progress, waits=True, variables=profile.env)
+    profile = of_a_worker(profile, context)
     absent = absent_gpu(profile, context)
     if absent and absent.is_fatal and not force:
         raise NoSuitableEngine(absent.sentence, hint=ABSENT)
@@ -113,11 +117,11 @@ def prepare(
     demand_files(profile)
     listen = listen_of(profile, paths, named)
     profile, model = read_model(with_hub_files(profile, paths), paths, write=True)
-    weights = weights_bytes(model)
-    build = acquire(
-        profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag, model_bytes=weights
-    )
-    fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
+    weights, wants_gpu = weights_bytes(model), profile.wants_gpu
+    build = acquire(profile.engine, wants_gpu=wants_gpu, context=context, tag=tag, model_bytes=weights)
+    build = rpc_program.build_of(build, profile.env) if profile.lend.is_worker else build
+    launch = _fit_here(profile, model, build, context, paths, evicts=evicts)
+    fitted = launch.fitted
     taken = taken_by_others(fitted, context, paths) if fitted else ""
     if fitted and fitted.refusal:
         raise DoesNotFit(
@@ -126,7 +130,7 @@ def prepare(
             f"The guardrails are {profile.guardrails}; start --force ignores them once.",
         )
     get_model(profile, paths, progress)
-    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    found = _preparation(launch, overrides, paths, listen=listen)
     return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
 
 
@@ -161,6 +165,7 @@ def preview(
     paths = with_models_dir(paths)
     profile = resolved(name, overrides, paths)
     context = install_context(paths, Silent(), hardware, variables=profile.env)
+    profile = of_a_worker(profile, context)
     absent = absent_gpu(profile, context)
     if absent and warn:
         warn(absent.sentence)
@@ -172,20 +177,16 @@ def preview(
     try:
         profile, model = read_model(with_hub_files(profile, paths), paths, write=False)
         build = found_engine(profile, model, context)
-        if context.elsewhere and model:
-            fitted: Fitted | None = fit(
-                profile, model, build, context.hardware(), draft=look_at_draft(profile, paths)
-            )
-        else:
-            fitted = _fit_here(profile, model, build, context, paths)
+        launch = _fit_here(profile, model, build, context, paths)
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         build = build or found_engine(profile, model, context)
-        unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
+        unknown = _preparation(FittedLaunch(profile, build, None), overrides, paths, listen=listen)
         unknown = replace(unknown, notes=(*missing, *unknown.notes, note))
         return _warned(unknown, absent, known_bad_of(profile, None, model, build, context))
+    fitted = launch.fitted
     taken = taken_by_others(fitted, context, paths) if fitted else ""
-    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    found = _preparation(launch, overrides, paths, listen=listen)
     found = replace(found, notes=(*missing, *found.notes))
     return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
 
@@ -196,7 +197,8 @@ def resolved(name: str, overrides: Mapping[str, str], paths: Paths) -> Profile:
 
 def found_engine(profile: Profile, model: Model | None, context: InstallContext) -> Build:
     weights = weights_bytes(model)
-    return find(profile.engine, wants_gpu=profile.wants_gpu, context=context, model_bytes=weights)
+    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context, model_bytes=weights)
+    return rpc_program.build_of(build, profile.env) if profile.lend.is_worker else build
 
 
 def install_context(
@@ -221,10 +223,11 @@ def install_context(
     )
 
 
-def figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSource:
-    files, figures = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths))
+def figures_source(profile: Profile, build: Build, paths: Paths, *, may_ask: bool = True) -> FiguresSource:
+    """Without ``may_ask`` what is known already: the engine waits for workers that others use."""
+    files, kept, env = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths)), profile.env
     return lambda settings, ask: figures_for(
-        files, build, settings, figures, may_ask=ask, variables=profile.env
+        files, build, settings, kept, may_ask=ask and may_ask, variables=env
     )
 
 
@@ -236,25 +239,25 @@ def _fit_here(
     paths: Paths,
     *,
     evicts: bool = True,
-) -> Fitted | None:
+) -> FittedLaunch:
     """
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
-    held, stays = held_by_servers(paths, profile.name, evicts=evicts)
-    if model is None:
-        known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
-        return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
-    return fit(
-        profile,
-        model,
-        build,
-        context.hardware(),
-        draft=look_at_draft(profile, paths),
-        held=held,
-        stays=stays,
-        figures_source=figures_source(profile, build, paths),
-    )
+    here = not context.elsewhere
+    is_ours = here or model is None
+    held, stays = held_by_servers(paths, profile.name, evicts=evicts) if is_ours else (NOTHING, NOTHING)
+    draft = look_at_draft(profile, paths) if model else None
+
+    def fit_here(profile: Profile, build: Build, workers: AskedWorkers) -> Fitted | None:
+        if model is None:
+            known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
+            return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
+        source = figures_source(profile, build, paths, may_ask=workers.all_free) if here else unasked
+        weigh = partial(fit, draft=draft, held=held, stays=stays, figures_source=source)
+        return weigh(profile, model, build, context.hardware(), remotes=workers.remotes)
+
+    return fit_with_workers(profile, build, paths, fit_here, in_use={*held, *stays}, may_ask=here)
 
 
 def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bool) -> KnownMemory | None:
@@ -266,16 +269,11 @@ def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bo
 
 
 def _preparation(
-    profile: Profile,
-    settings: Mapping[str, str],
-    build: Build,
-    fitted: Fitted | None,
-    paths: Paths,
-    *,
-    listen: Listen | None,
+    launch: FittedLaunch, settings: Mapping[str, str], paths: Paths, *, listen: Listen | None
 ) -> Preparation:
-    plan, notes = planned(profile, settings, build, fitted, paths)
-    return Preparation(plan, listen, (*shared_names(listen.offers if listen else ()), *notes), fitted)
+    plan, notes = planned(launch, settings, paths)
+    shared = shared_names(listen.offers if listen else ())
+    return Preparation(plan, listen, (*shared, *notes), launch.fitted)
 
 
 def look_at_draft(profile: Profile, paths: Paths) -> Model | None:
@@ -327,7 +325,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     profile = resolved(name, overrides, paths)
     context = replace(install_context(paths, Silent(), variables=profile.env), hardware=lambda: hardware)
     ensure_model_reachable(profile, paths)
-    if profile.model.demo or not renderer_for(profile.engine.source).reads_models:
+    if profile.model.demo or not renderer_for(profile).reads_models:
         engine = _engine(profile, found_engine(profile, None, context), context)
         if profile.model.demo:
             return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
@@ -340,6 +338,8 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
         return replace(expected, memory=("not known before it is known which engine it will be",))
     fitted = fit(profile, model, build, hardware, draft=draft)
+    if profile.workers and fitted.refusal:
+        return replace(expected, memory=("not known before its workers are asked, which the start does",))
     memory = tuple(each.text for each in fitted.verdict.judgements if each.needed_bytes)
     return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
 
@@ -382,8 +382,7 @@ def _model(profile: Profile, model: Model, paths: Paths) -> PlannedDownload:
 def _unread_model(profile: Profile, paths: Paths) -> PlannedDownload:
     at_hand = model_at_hand(profile, paths)
     is_there = not profile.model.repo or (at_hand.files and at_hand.size_bytes)
-    what = at_hand.path or "what the program itself takes"
-    return PlannedDownload(what, 0 if is_there else None)
+    return PlannedDownload(at_hand.path or "what the program itself takes", 0 if is_there else None)
 
 
 def _missing_bytes(model: Model, folder: Path) -> int:

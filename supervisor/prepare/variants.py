@@ -2,7 +2,8 @@
 One profile of this machine under many sets of overrides, for a search that asks about hundreds of them.
 
 The files, the machine and what its servers hold are looked at once.  So an account takes milliseconds, and
-the same overrides get the same answer however long the search takes.
+the same overrides get the same answer however long the search takes.  Workers are not used: what is tuned is
+this computer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from ..engine.build import Build
 from ..engine.install_context import InstallContext
-from ..memory.fitting import Fitted, fit
+from ..memory.fitting import Fitted, FittedLaunch, fit
 from ..model.metadata import Model
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -85,7 +86,7 @@ class Variants:
         """For one try: where it fails, nothing smaller is tried after it, and it is not started again."""
         profile = self.profile(overrides)
         fitted = self.account(overrides, ask=True)
-        plan, _ = planned(profile, overrides, self.build(profile), fitted, self.paths)
+        plan, _ = planned(FittedLaunch(profile, self.build(profile), fitted), overrides, self.paths)
         return replace(plan, adjusted=None, restart=replace(plan.restart, policy="never"))
 
 

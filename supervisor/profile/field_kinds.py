@@ -16,9 +16,11 @@ from typing import Protocol
 
 from ..errors import similar_names
 from ..options.option_types import plain_number
-from .yaml_nodes import Items, Scalar, YamlNode, kind_name, plain_value, write_value
+from .worker_address import ADDRESS_PATTERN, PORT, WHAT, Worker, WorkerAddress, parse_worker
+from .yaml_nodes import Items, Scalar, Table, YamlNode, kind_name, plain_value, write_value
 
 JSON = dict[str, object]
+ENV_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
 class Invalid(Exception):
@@ -118,6 +120,72 @@ class Several(Kind):
     def json_schema(self) -> JSON:
         one = self.one.json_schema()
         return {"anyOf": [one, {"type": "array", "items": one}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Workers(Kind):
+    """A list of addresses, each also as a mapping with ``address``; one address alone is a list of one."""
+
+    def read(self, node: YamlNode) -> tuple[Worker, ...]:
+        if isinstance(node, Scalar) and "," in node.text:
+            node = Items(tuple(Scalar(each, each, node.mark) for each in node.text.split(",")), node.mark)
+        found = tuple(map(self._worker, node.items if isinstance(node, Items) else (node,)))
+        named = [str(each.address) for each in found]
+        if twice := next((name for name in named if named.count(name) > 1), ""):
+            raise Invalid(f"names {twice} twice")
+        return found
+
+    def _worker(self, node: YamlNode) -> Worker:
+        if not isinstance(node, Table):
+            return Worker(self._address(node))
+        texts: dict[str, str] = {}
+        for entry in node.entries:
+            name = entry.key.replace("_", "-")
+            if name == "address":
+                continue
+            if name not in _OF_A_WORKER:
+                near = nearest(name, ("address", *_OF_A_WORKER))
+                raise Invalid(f"has no key {entry.key}", near)
+            texts[name] = _OF_A_WORKER[name].read(entry.value)
+        address = next((entry.value for entry in node.entries if entry.key == "address"), None)
+        if address is None:
+            raise Invalid("is missing an address: which worker?")
+        return Worker(self._address(address), texts.get("supervisor", ""), texts.get("api-key-env", ""))
+
+    def _address(self, node: YamlNode) -> WorkerAddress:
+        try:
+            return parse_worker(_text_of(node, WHAT))
+        except ValueError as error:
+            raise Invalid(str(error)) from None
+
+    def write(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return write_value([_written(each) for each in value])
+
+    def json_schema(self) -> JSON:
+        address: JSON = {"type": "string", "pattern": f"^(?:{ADDRESS_PATTERN})$"}
+        own = {name: kind.json_schema() for name, kind in _OF_A_WORKER.items()}
+        mapping: JSON = {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"address": address, **own},
+            "required": ["address"],
+        }
+        return {"anyOf": [address, {"type": "array", "items": {"anyOf": [address, mapping]}}]}
+
+
+_OF_A_WORKER = {
+    "supervisor": Text("an address such as http://mini2.local:21434", r"https?://\S+"),
+    "api-key-env": Text("the name of an environment variable", ENV_PATTERN),
+}
+
+
+def _written(worker: Worker) -> object:
+    """As a person would write it: the address alone, without the usual port."""
+    address = worker.address.host if worker.address.port == PORT else str(worker.address)
+    texts = {"address": address, "supervisor": worker.supervisor, "api-key-env": worker.api_key_env}
+    given = {name: text for name, text in texts.items() if text}
+    return address if len(given) == 1 else given
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ConfigError, NotFound, SupervisorError
+from ..options.option_types import OptionValue
+from ..options.option_values import words_of
 from ..paths import Paths
 from . import fields
 from .definition import NAME_PATTERN, Engine, Placement, Profile
 from .layers import Layer, Value
 from .load_layers import UserSettings, load_file, overrides_layer, read_settings
+from .settings import SETTINGS_NAME
 from .store import ProfileStore, StoredProfile
+from .worker_address import Worker, parse_workers
 from .yaml_nodes import Mark, Problem
 
 MAX_SHOWN = 50
@@ -201,6 +206,15 @@ def _complete(merged: dict[str, Value]) -> None:
         merged.setdefault("engine.source", Value("path", path.origin))
     if command := merged.get("engine.command"):
         merged.setdefault("engine.source", Value("command", command.origin))
+    if (rpc := merged.get("server.rpc")) and _is_of_settings(merged.get("workers")):
+        with suppress(ValueError):  # `_contradictions` tells of it
+            addresses = parse_workers(",".join(words_of(cast("OptionValue", rpc.value))))
+            merged["workers"] = Value(tuple(map(Worker, addresses)), rpc.origin)
+
+
+def _is_of_settings(value: Value | None) -> bool:
+    """Whether it is what config.yaml says for all profiles, or nothing: a profile's own word goes before."""
+    return value is None or value.origin.profile == SETTINGS_NAME
 
 
 def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
@@ -220,12 +234,28 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
         only_one = "model.file names the file already; take one of both out"
         problems.append(_at(merged["model.quant"], "model.quant", only_one))
     problems += _mixed_placement(merged)
+    problems += _workers_by_hand(merged)
+    problems += _of_a_worker(merged) if "lend.listen" in merged else []
     problems += _of_a_command(merged) if is_command else _not_of_a_command(merged)
     path = merged.get("engine.path")
     if source and source.value == "path" and path is None:
         problems.append(_at(source, "engine.source", "engine.path is missing; 'path' needs it"))
     if source and source.value != "path" and path:
         problems.append(_at(path, "engine.path", f"is not used with source: {source.value}"))
+    return problems
+
+
+def _of_a_worker(merged: Mapping[str, Value]) -> list[Problem]:
+    """Its address is checked where names are resolved."""
+    why = "is not for a worker (lend.listen), which lends its memory and serves no model"
+    problems = [
+        _at(value, key, why)
+        for key, value in merged.items()
+        if key.startswith(("model.", "server.", "engine.command"))
+    ]
+    mode = merged.get("gateway.mode")
+    if mode is not None and mode.value == "off":
+        problems.append(_at(mode, "gateway", f"{why}; its gateway tells others what it is"))
     return problems
 
 
@@ -239,6 +269,19 @@ def _mixed_placement(merged: Mapping[str, Value]) -> list[Problem]:
         _at(merged[key], key, f"{why}; {hint}take it out, or set placement: pinned")
         for key in sorted(PLACING & merged.keys())
     ]
+
+
+def _workers_by_hand(merged: Mapping[str, Value]) -> list[Problem]:
+    rpc, workers = merged.get("server.rpc"), merged.get("workers")
+    if rpc is None:
+        return []
+    try:
+        parse_workers(",".join(words_of(cast("OptionValue", rpc.value))))
+    except ValueError as error:
+        return [_at(rpc, "server.rpc", str(error))]
+    if workers is None or workers.origin == rpc.origin:
+        return []
+    return [_at(rpc, "server.rpc", "workers names the machines already; take one of both out")]
 
 
 _OF_A_COMMAND = ("engine.command", "engine.ready.", "engine.upstream-model", "engine.memory.")
@@ -256,6 +299,8 @@ def _of_a_command(merged: Mapping[str, Value]) -> list[Problem]:
         for key, value in merged.items()
         if key.startswith("server.")
     ]
+    if (workers := merged.get("workers")) and not _is_of_settings(workers) and workers.value:
+        problems.append(_at(workers, "workers", "is for llama-server only, not for a command"))
     if not words or not words[0].strip():
         problems.append(_at(command, "engine.command", "names no program"))
     elif len(words) == 1 and " " in words[0]:

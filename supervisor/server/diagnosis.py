@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from ..errors import SupervisorError
 from .shortage import is_ours, is_ours_to_spawn
 
+WORKER_LOST = "worker-lost"
+"""The kind of failure that is a worker's: it ended, cannot be reached, or does not answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:

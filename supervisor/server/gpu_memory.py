@@ -89,7 +89,8 @@ def names_of(plans: Iterable[LaunchPlan], addresses: Collection[str]) -> dict[st
     for plan in plans:
         for name, address in plan.adapters.items():
             named.setdefault(address, name)
-        others |= {name for name in (*plan.memory, *plan.sharing) if name not in {*plan.adapters, "RAM"}}
+        known = {*plan.adapters, *plan.workers, "RAM"}
+        others |= {name for name in (*plan.memory, *plan.sharing) if name not in known}
     if not named and len(addresses) == len(others) == 1:
         return dict(zip(addresses, others, strict=True))
     return named

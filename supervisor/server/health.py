@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ..plan.launch import LaunchPlan
@@ -28,6 +28,7 @@ from .preflight import listens_on
 from .probe import ProbeResult, probe
 from .probe_target import ProbeTarget
 from .process import process_stats
+from .worker_watch import suspects
 
 SLACK_SECONDS = 1.0  # a look that comes later than this after its time was held up with us
 REFUSALS = 3  # in a row, in half a second: a server that has just closed its socket is still exiting
@@ -173,6 +174,7 @@ class Watcher:
         while True:
             answer = await self._probe(path, watch, paused)
             if answer.outcome == "ok" and self._is_ours():
+                self.target = replace(self.target, greeting=answer.body)
                 await self._until_it_answers()
                 return
             was_up |= answer.status is not None
@@ -250,14 +252,15 @@ class Watcher:
                 return
             if verdict is HealthVerdict.DEAD:
                 said = f"is not well ({path} {_refusal(answer)})" if is_ill else "answers no probe"
-                self._is_dead("hung", f"it {said} and makes no progress")
+                self._is_dead("hung", f"it {said} and makes no progress{suspects(self._plan)}")
                 return
 
     async def _pause(self, seconds: float) -> None:
         """At most so long: `look` ends it."""
         self._asked_to_look.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._asked_to_look.wait(), seconds)
+            async with asyncio.timeout(seconds):  # `wait_for` may swallow a `stop` that comes with a `look`
+                await self._asked_to_look.wait()
 
     def _evidence(self) -> Evidence:
         """What cannot be read at the moment is as it was."""

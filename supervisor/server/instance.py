@@ -6,7 +6,6 @@ import logging
 import os
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,8 @@ from ..locks import Lock
 from ..memory.engine_figures import FigureHistory, keep_measured, measured
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..plan.listen import is_socket_path
+from ..plan.listen import is_socket_path, serves_clients
+from ..progress import iso
 from .background import Writer
 from .diagnosis import Diagnosis
 from .memory_warnings import RAM
@@ -149,7 +149,12 @@ class Instance:
 
     def _record(self) -> Record:
         life, child = self.server.lifecycle, self.server.child
-        if self.profile not in {"", DEMO} and not (life.plan and life.plan.is_trial):
+        if (
+            self.profile not in {"", DEMO}
+            and life.plan
+            and not life.plan.is_trial
+            and serves_clients(life.plan)
+        ):
             self._chosen = self.profile
         return Record(
             server=self.name,
@@ -175,8 +180,3 @@ def failure_of(server: Server) -> dict[str, Any] | None:
         "at": iso(server.failed_at) if server.failed_at else None,
         "log_tail": list(server.failure_tail),
     }
-
-
-def iso(seconds: float) -> str:
-    """UTC, to the millisecond, as in the logs."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -3,22 +3,21 @@ What happens to one server, judged by the table.
 
 *Inputs* (a person asked, a probe answered, the child exited) are first judged into an *event* of the table,
 by budgets and policies.  The table gives the next state and the *commands* for the shell.  Nothing here does
-I/O, reads a clock or draws a random number.
+I/O, reads a clock or draws a random number.  An input of an earlier launch changes nothing.
 
-An input of an earlier launch changes nothing.  A switch that fails goes back once to the last plan that
-served; a plan whose load ran out of memory is replaced once by its smaller one.  While a server leaves, the
-last request counts, but a sleep does not undo a stop.  Every request has exactly one outcome.
+A switch that fails goes back once to the last plan that served; a plan whose load ran out of memory is
+replaced once by its smaller one, and one whose worker is gone by the one that needs none, until it is back.
+While a server leaves, the last request counts, but a sleep does not undo a stop.  Each has one outcome.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..plan.launch import LaunchPlan
-from .diagnosis import Diagnosis
+from .diagnosis import WORKER_LOST, Diagnosis
 from .lifecycle_table import (
     ARMS,
     LEAVING,
@@ -46,8 +45,10 @@ from .lifecycle_table import (
     TimerElapsed,
     Unresponsive,
     WakeAsked,
+    WorkersBack,
 )
-from .outcome import LifecycleCommand, Outcome, OutcomeResult, superseded
+from .outcome import Decisions, LifecycleCommand, Outcome, OutcomeResult
+from .restart_budget import RestartBudget
 
 OF_MEMORY = {"memory", "gpu-memory"}
 GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
@@ -61,11 +62,13 @@ class Lifecycle:
     state: State = State.STOPPED
     launch: int = 0
     plan: LaunchPlan | None = None
+    whole: LaunchPlan | None = None  # what is wanted, while ``plan`` goes on without its workers
     proven: LaunchPlan | None = None  # the last plan that served
     why: str = ""
     failure: Diagnosis | None = None  # the last one, kept for people
     restarts: int = 0
     outcome: Outcome | None = None
+    _missing: str = ""  # what ``plan`` goes on without
     _next: LaunchPlan | None = None
     _sleeps: bool = False  # it is on its way to sleep, with the next plan where there is one
     _drain_ends: float = math.inf
@@ -74,11 +77,9 @@ class Lifecycle:
     _served: bool = False
     _condemned: Diagnosis | None = None
     _killed: bool = False
-    _backoffs: int = 0
-    _recent: deque[float] = field(default_factory=deque)
+    _budget: RestartBudget = field(default_factory=RestartBudget)
     _serial: int = 0
-    _open: list[LifecycleRequest] = field(default_factory=list)  # not decided yet
-    _decided: list[Outcome] = field(default_factory=list)
+    _requests: Decisions = field(default_factory=Decisions)
 
     def handle(self, happened: Input, now: float) -> list[LifecycleCommand]:
         """
@@ -94,7 +95,7 @@ class Lifecycle:
         if row is None:
             raise IllegalEvent(f"{event.value!r} while {self.state.value}")
         if isinstance(happened, LifecycleRequest):
-            self._take_over(happened)
+            self._requests.take_over(happened)
         self._remember(event, happened)
         before, (self.state, todo) = self.state, row
         if self.state is not before or not ARMS.isdisjoint(todo):
@@ -103,33 +104,30 @@ class Lifecycle:
 
     def decided(self) -> list[Outcome]:
         """The outcomes of requests that were decided since the last call."""
-        found, self._decided = self._decided, []
-        return found
+        return self._requests.taken()
 
-    # --- requests and their outcomes
+    @property
+    def wanted(self) -> LaunchPlan | None:
+        """What runs, or would if all workers were there."""
+        return self.whole or self.plan
+
+    @property
+    def has_another(self) -> bool:
+        """Whether something else runs if this launch comes to nothing."""
+        return bool(self._fallback or (self.plan and self.plan.without_workers))
 
     def _join(self, asked: LifecycleRequest) -> None:
+        decide = self._requests.decide
         if isinstance(asked, Reload):  # the same process with other policies
-            self.proven = asked.plan if self.proven is self.plan else self.proven
-            self.plan = asked.plan
-            self._decide(asked, Outcome("unchanged", profile=asked.plan.profile, digest=asked.plan.digest))
+            self.proven = asked.plan if self.proven is self.wanted else self.proven
+            self.plan, self.whole = (asked.plan, None) if self.whole is None else (self.plan, asked.plan)
+            decide(asked, Outcome("unchanged", profile=asked.plan.profile, digest=asked.plan.digest))
         elif self.state in UNDER_WAY:
-            self._open.append(asked)
+            self._requests.wait(asked)
         elif self.state in SERVING:
-            self._decide(asked, self._outcome("degraded" if self.state is State.DEGRADED else "ready"))
+            decide(asked, self._outcome("degraded" if self.state is State.DEGRADED else "ready"))
         else:
-            self._decide(asked, self.outcome or Outcome("stopped"))  # the first request of all
-
-    def _take_over(self, asked: LifecycleRequest) -> None:
-        """Requests for the same share its outcome; requests for something else are superseded."""
-        joins = () if isinstance(asked, Start | Reload) else (type(asked),)
-        for earlier in self._open:
-            if not isinstance(earlier, joins):
-                self._decide(earlier, superseded(earlier, asked))
-        self._open = [*(each for each in self._open if isinstance(each, joins)), asked]
-
-    def _decide(self, asked: LifecycleRequest, outcome: Outcome) -> None:
-        self._decided.append(replace(outcome, id=asked.id))
+            decide(asked, self.outcome or Outcome("stopped"))  # the first request of all
 
     # --- from what happened to an event of the table
 
@@ -155,40 +153,42 @@ class Lifecycle:
 
     def _judge_reload(self, plan: LaunchPlan) -> Event | None:
         sleeps = self.state is State.SLEEPING
-        if (sleeps or self.state in SERVING) and self.plan is not None and self.plan.digest == plan.digest:
+        if (
+            (sleeps or self.state in SERVING)
+            and self.wanted is not None
+            and self.wanted.digest == plan.digest
+        ):
             return None
         return Event.REST if sleeps else Event.START
 
     def _judge_launch(self, happened: LaunchInput, now: float) -> Event | None:
         match happened:
-            case TimerElapsed(serial=serial):
-                return self._judge_timer(serial)
-            case PreflightDone(problem=problem):
-                if self.state is not State.PREPARING:
-                    return None
+            case TimerElapsed(serial=serial) if serial == self._serial:
+                is_last = self.state is State.KILLING and self._killed
+                return Event.LAST_TIMER if is_last else Event.TIMER
+            case PreflightDone(problem=problem) if self.state is State.PREPARING:
                 return self._judge_failure(problem, now) if problem else Event.CLEAR
             case Serving(degraded=degraded):
                 return self._judge_serving(degraded)
-            case Unresponsive():
-                return Event.GIVEN_UP_ON if self.state in LIVE | {State.DRAINING} else None
-            case Drained():
-                return Event.DRAINED if self.state is State.DRAINING else None
+            case Unresponsive(diagnosis=diagnosis) if self.state in LIVE | {State.DRAINING}:
+                return Event.KILL if diagnosis.kind == WORKER_LOST else Event.GIVEN_UP_ON
+            case WorkersBack() if self.whole is not None and self.state is State.DEGRADED:
+                return Event.REGROW
+            case Drained() if self.state is State.DRAINING:
+                return Event.DRAINED
             case Exited(diagnosis=diagnosis):
                 return self._judge_exit(diagnosis, now)
+            case _:
+                return None
 
     def _judge_sleep(self) -> Event | None:
         if self.state in LEAVING:
-            comes_back = self._next is not None or self._condemned is not None
-            return Event.SLEEP if comes_back else None
+            return Event.SLEEP if self._next is not None or self._condemned is not None else None
         return None if self.state in {State.STOPPED, State.FAILED, State.SLEEPING} else Event.SLEEP
-
-    def _judge_timer(self, serial: int) -> Event | None:
-        is_last = self.state is State.KILLING and self._killed
-        return (Event.LAST_TIMER if is_last else Event.TIMER) if serial == self._serial else None
 
     def _judge_serving(self, degraded: str) -> Event | None:
         if self.state is State.STARTING:
-            return Event.DEGRADED if degraded else Event.READY
+            return Event.DEGRADED if degraded or self.whole is not None else Event.READY
         return Event.DEGRADED if degraded and self.state is State.READY else None
 
     def _judge_exit(self, diagnosis: Diagnosis, now: float) -> Event:
@@ -199,26 +199,27 @@ class Lifecycle:
         if self._next is not None:
             return Event.NEXT
         if self._condemned is not None:
-            return self._judge_failure(self._condemned, now)
+            hung = diagnosis.kind == WORKER_LOST != self._condemned.kind  # for a worker's sake
+            return self._judge_failure(diagnosis if hung else self._condemned, now)
         return Event.DONE
 
     def _judge_failure(self, diagnosis: Diagnosis, now: float) -> Event:
         self.failure = diagnosis
         assert self.plan is not None
+        lost = diagnosis.kind == WORKER_LOST and not self.plan.is_trial
+        if lost and self.plan.without_workers is not None and self.state is State.PREPARING:
+            return Event.SHRINK
         if self.plan.adjusted is not None and diagnosis.kind in OF_MEMORY and not self._served:
             return Event.ADJUST
         if self._fallback is not None and not self._served:
             return Event.FALL_BACK
-        policy = self.plan.restart
-        while self._recent and now - self._recent[0] > policy.window_seconds:
-            self._recent.popleft()
         helpless = not diagnosis.retryable or (bool(self.plan.adjusts) and diagnosis.kind in OF_MEMORY)
-        excused = diagnosis.is_ours and self.proven is not None  # it serves again once we are short no more
-        too_many = len(self._recent) >= policy.max_restarts and not excused
-        if policy.policy == "never" or (helpless and not self._served) or too_many:
+        excused = lost or (
+            diagnosis.is_ours and self.proven is not None
+        )  # it serves again, once that is over
+        if self.plan.restart.policy == "never" or (helpless and not self._served):
             return Event.GIVE_UP
-        self._recent.extend([now] * (not excused))
-        return Event.RETRY
+        return Event.RETRY if self._budget.spend(self.plan.restart, now, excused=excused) else Event.GIVE_UP
 
     # --- what a transition leaves behind
 
@@ -247,15 +248,17 @@ class Lifecycle:
                 self._settle("stopped")
             case Event.NEXT:
                 self._begin(self._next)
+            case Event.REGROW:
+                self._next, self.why = self.whole, "its workers are back"
             case Event.ASLEEP:
-                self._fall_asleep(self._next or self.plan)
-            case Event.RETRY | Event.GIVE_UP | Event.FALL_BACK | Event.ADJUST:
+                self._fall_asleep(self._next or self.wanted)
+            case Event.RETRY | Event.GIVE_UP | Event.FALL_BACK | Event.ADJUST | Event.SHRINK:
                 self._remember_failure(event)
             case Event.LAST_TIMER:
                 self.why = f"the server is still alive {GONE_SECONDS:g} s after KILL"
                 self._settle("failed")
             case Event.TIMER if self.state is State.BACKOFF:
-                self._begin(self.plan)
+                self._begin(self.plan, self.whole)
             case Event.TIMER:
                 self._killed = self.state is State.KILLING
 
@@ -265,8 +268,7 @@ class Lifecycle:
         self._fallback = self.proven if works and changed and not plan.is_trial else None
         self._rolled_back = self._condemned = None
         self._sleeps = False
-        self._recent.clear()
-        self._backoffs = 0
+        self._budget.clear()
         if self.state in OCCUPIED:
             self._next = plan
             self.why = f"making way for {plan.profile}"
@@ -274,7 +276,7 @@ class Lifecycle:
             self._begin(plan)
 
     def _remember_stop(self, event: Event) -> None:
-        self._forget_plans()
+        self._next = self._fallback = self._rolled_back = self._condemned = None
         self._sleeps = False
         self._killed = self._killed or event is Event.KILL
         self.why = "asked to stop"
@@ -289,15 +291,15 @@ class Lifecycle:
     def _remember_sleep(self) -> None:
         """On its way to another plan, it sleeps with that one."""
         coming = self._next
-        self._forget_plans()
+        self._next = self._fallback = self._rolled_back = self._condemned = None
         if self.state in OCCUPIED:
             self._next, self._sleeps = coming, True
             self.why = "going to sleep"
         else:
-            self._fall_asleep(self.plan)
+            self._fall_asleep(self.wanted)
 
     def _remember_wake(self) -> None:
-        plan = self._next or self.plan
+        plan = self._next or self.wanted
         if self.state in LEAVING:
             self._next, self._sleeps = plan, False
             self.why = "asked for again"
@@ -312,7 +314,8 @@ class Lifecycle:
 
     def _remember_serving(self, degraded: str) -> None:
         self._served = True
-        self.proven = self.proven if self.plan and self.plan.is_trial else self.plan
+        self.proven = self.proven if self.plan and self.plan.is_trial else self.wanted
+        degraded = "; ".join(filter(None, (self._missing, degraded)))
         self.why = degraded or (f"with {self.plan.adjustment}" if self.plan and self.plan.adjustment else "")
         self._fallback = None
         if self._rolled_back is not None:
@@ -321,7 +324,8 @@ class Lifecycle:
             self._settle("degraded" if degraded else "ready", self.why)
 
     def _remember_failure(self, event: Event) -> None:
-        assert self.failure is not None
+        assert self.failure
+        assert self.plan
         self.why = self.failure.message
         self._condemned = None
         if event is Event.FALL_BACK:
@@ -329,11 +333,13 @@ class Lifecycle:
             previous, self._fallback = self._fallback, None
             self._begin(previous)
         elif event is Event.ADJUST:
-            assert self.plan is not None
-            self._begin(self.plan.adjusted)
+            self._begin(self.plan.adjusted, self.whole)
+        elif event is Event.SHRINK:
+            self._begin(self.plan.without_workers, self.plan)
+            self._missing = f"without its workers: {self.failure.message}"
         elif event is Event.RETRY:
-            self.restarts += 1
-            self._backoffs += 1
+            self.restarts += self.failure.kind != WORKER_LOST
+            self._budget.back_off()
         else:
             self._settle("failed", self.failure.message, self.failure.hint)
 
@@ -343,17 +349,14 @@ class Lifecycle:
         self.why = "the next request loads it" if by_request else "no request loads it"
         self._settle("asleep", hint="" if by_request else "goss-supervisor load")
 
-    def _begin(self, plan: LaunchPlan | None) -> None:
+    def _begin(self, plan: LaunchPlan | None, whole: LaunchPlan | None = None) -> None:
         """A new launch: what belongs to the one before is over."""
         self.launch += 1
-        self.plan = plan
+        self.plan, self.whole = plan, whole
         self._next = self._condemned = None
         self._sleeps = self._served = self._killed = False
         self._drain_ends = math.inf
-        self.why = ""
-
-    def _forget_plans(self) -> None:
-        self._next = self._fallback = self._rolled_back = self._condemned = None
+        self.why, self._missing = "", self._missing if whole else ""
 
     def _settle(self, result: OutcomeResult, why: str = "", hint: str = "") -> None:
         self.outcome = self._outcome(result, why, hint)
@@ -366,11 +369,9 @@ class Lifecycle:
 
     def _command(self, do: Do, now: float) -> LifecycleCommand:
         if do is Do.CALM:
-            self._backoffs = 0
+            self._budget.calm()
         elif do is Do.SETTLE and self.outcome is not None:
-            for asked in self._open:
-                self._decide(asked, self.outcome)
-            self._open = []
+            self._requests.settle(self.outcome)
         return LifecycleCommand(do, self.launch, self._seconds(do, now), self._serial)
 
     def _seconds(self, do: Do, now: float) -> float:
@@ -381,8 +382,7 @@ class Lifecycle:
         if do is Do.ARM_DRAIN:
             return self._drain_seconds(self.plan, now)
         if do is Do.ARM_BACKOFF:
-            doubled = policy.backoff_seconds * 2.0 ** min(self._backoffs - 1, 30)
-            return min(doubled, policy.backoff_limit_seconds) * (1 + self.jitter() / 10)
+            return self._budget.wait_seconds(policy, self.jitter())
         return {
             Do.ARM_GRACE: stop.grace_seconds,
             Do.ARM_INSIST: stop.insist_seconds,

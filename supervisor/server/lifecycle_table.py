@@ -51,6 +51,8 @@ class Event(StrEnum):
     GIVE_UP = "failed, give up"
     FALL_BACK = "failed, fall back"
     ADJUST = "failed, adjust"  # its load failed for memory, and there is a plan that takes less
+    SHRINK = "failed, smaller"  # a worker is gone, and there is a plan that needs none
+    REGROW = "workers back"
     DRAINED = "drained"
     DONE = "gone as asked"
     NEXT = "gone, next plan"
@@ -116,7 +118,12 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
     State.FAILED: _DOWN,
     State.SLEEPING: {**_DOWN, Event.WAKE: _AGAIN},
     State.BACKOFF: {**_ON_ITS_WAY, Event.TIMER: _AGAIN},
-    State.PREPARING: {**_ON_ITS_WAY, **_FAILURES, Event.CLEAR: (State.STARTING, (Do.SPAWN, Do.WATCH_START))},
+    State.PREPARING: {
+        **_ON_ITS_WAY,
+        **_FAILURES,
+        Event.SHRINK: _AGAIN,
+        Event.CLEAR: (State.STARTING, (Do.SPAWN, Do.WATCH_START)),
+    },
     State.STARTING: {
         **_LOADING,
         **_FAILURES,
@@ -128,7 +135,7 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
         Event.DEGRADED: (State.DEGRADED, (Do.ARM_STABLE,)),
         Event.TIMER: (State.READY, (Do.CALM,)),
     },
-    State.DEGRADED: {**_SERVING, Event.TIMER: (State.DEGRADED, (Do.CALM,))},
+    State.DEGRADED: {**_SERVING, Event.REGROW: _DRAIN, Event.TIMER: (State.DEGRADED, (Do.CALM,))},
     State.DRAINING: {
         **_WENT,
         **_leaving(State.DRAINING),
@@ -231,6 +238,13 @@ class Unresponsive:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkersBack:
+    """All workers of the whole plan are there again, and no request is under way."""
+
+    launch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drained:
     """The last request under way has its answer."""
 
@@ -252,5 +266,5 @@ class TimerElapsed:
 
 
 LifecycleRequest = Start | Reload | StopAsked | RestAsked | SleepAsked | WakeAsked
-LaunchInput = PreflightDone | Serving | Unresponsive | Drained | Exited | TimerElapsed
+LaunchInput = PreflightDone | Serving | Unresponsive | WorkersBack | Drained | Exited | TimerElapsed
 Input = LifecycleRequest | LaunchInput

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from .lifecycle_table import Do, LifecycleRequest, Reload, RestAsked, SleepAsked, Start, StopAsked, WakeAsked
@@ -36,6 +36,40 @@ class Outcome:
     digest: str = ""
     id: int = 0
     by: int = 0
+
+
+@dataclass(slots=True)
+class Decisions:
+    """Of the requests about one server: which are open, and the outcomes that nobody has fetched yet."""
+
+    open: list[LifecycleRequest] = field(default_factory=list)
+    _decided: list[Outcome] = field(default_factory=list)
+
+    def wait(self, asked: LifecycleRequest) -> None:
+        """It shares the outcome of what is under way."""
+        self.open.append(asked)
+
+    def take_over(self, asked: LifecycleRequest) -> None:
+        """Requests for the same share its outcome; requests for something else are superseded."""
+        joins = () if isinstance(asked, Start | Reload) else (type(asked),)
+        for earlier in self.open:
+            if not isinstance(earlier, joins):
+                self.decide(earlier, superseded(earlier, asked))
+        self.open = [*(each for each in self.open if isinstance(each, joins)), asked]
+
+    def decide(self, asked: LifecycleRequest, outcome: Outcome) -> None:
+        self._decided.append(replace(outcome, id=asked.id))
+
+    def settle(self, outcome: Outcome) -> None:
+        """All that are open have this outcome."""
+        for asked in self.open:
+            self.decide(asked, outcome)
+        self.open = []
+
+    def taken(self) -> list[Outcome]:
+        """What was decided since the last call."""
+        found, self._decided = self._decided, []
+        return found
 
 
 def superseded(earlier: LifecycleRequest, later: LifecycleRequest) -> Outcome:

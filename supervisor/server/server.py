@@ -22,13 +22,13 @@ from ..errors import SupervisorError
 from ..locks import Lock
 from ..plan.child_environment import child_environment
 from ..plan.launch import LaunchPlan
-from .background import beside_the_loop
 from .cause_of_death import DeathPhase, Device, diagnose, program_of
 from .child import Child, spawn
-from .diagnosis import Diagnosis, not_spawned, shortage
+from .diagnosis import WORKER_LOST, Diagnosis, not_spawned
 from .health import Watcher
 from .inbox import Inbox
 from .inner_address import SocketPin, is_worth_another_try, leave_nothing, with_inner_address
+from .launch_check import LaunchCheck
 from .lifecycle import Lifecycle
 from .lifecycle_table import (
     LIVE,
@@ -49,18 +49,18 @@ from .lifecycle_table import (
     TimerElapsed,
     Unresponsive,
     WakeAsked,
+    WorkersBack,
 )
 from .memory_watch import MemoryWatch
 from .outcome import Hold, LifecycleCommand, Outcome
 from .output_log import OutputLog
-from .preflight import check_launch
 from .probe import target_of
 from .probe_target import ProbeTarget
 from .process import ExitStatus
+from .worker_watch import WorkerWatch, blamed
 
 log = logging.getLogger(__name__)
 
-SLOW_CHECK_SECONDS = 1.0
 TAIL_LINES = 20  # for people
 DIAGNOSED_LINES = 200  # after a fatal error llama-server may print a page of usage
 _WATCHED = {
@@ -105,6 +105,7 @@ class Server:
         self.busy = ""
         self.hold: Hold | None = None
         self.memory = MemoryWatch(on_change)
+        self.workers = WorkerWatch(lambda lost: self._condemn(self.launch, lost), self._are_back)
         self._lock = lock
         self._private_config = private_config
         self._on_change = on_change
@@ -117,6 +118,7 @@ class Server:
         self._preflight: asyncio.Task[None] | None = None
         self._device = Device()
         self._pin = SocketPin()
+        self._blaming: asyncio.Task[None] | None = None
         self._asked_to_end = 0  # the launch that got its first signal
         output.listen(self._read_line)
 
@@ -139,7 +141,7 @@ class Server:
 
     @property
     def why(self) -> str:
-        return self.lifecycle.why
+        return self.lifecycle.why or (self.busy if self.state is State.PREPARING else "")
 
     @property
     def failure(self) -> Diagnosis | None:
@@ -273,30 +275,11 @@ class Server:
 
     async def _check_launch(self, launch: int, plan: LaunchPlan) -> None:
         """A request that comes meanwhile ends PREPARING, or this launch: then nothing comes of this."""
-        try:
-            await self._wait_for_memory(plan)
-            problem = await self._looked_at(plan)
-        except Exception as error:  # the lifecycle would never know
-            log.exception("a check before a launch broke")
-            bug = Diagnosis("bug", "a check of goss-supervisor broke, see daemon.log", "")
-            problem = shortage(error) or bug
+        check = LaunchCheck(plan, self.memory.is_released, self.released, self._set_busy)
+        problem = await check.problem(has_another=self.lifecycle.has_another)
         if problem is not None and self.state is State.PREPARING and self.launch == launch:
             self._remember_failure(())  # nothing was launched, so there is no output
         self._inbox.put(PreflightDone(launch, problem))
-
-    async def _wait_for_memory(self, plan: LaunchPlan) -> None:
-        if not self.memory.is_released(plan):
-            log.info("waiting for the memory of the server before")
-            self._set_busy("waiting for the memory of the server before")
-            await self.released(plan)
-
-    async def _looked_at(self, plan: LaunchPlan) -> Diagnosis | None:
-        """Outside the loop: the model may be on a network mount that hangs, which the status then shows."""
-        looking = asyncio.ensure_future(beside_the_loop(partial(check_launch, plan)))
-        _, slow = await asyncio.wait({looking}, timeout=SLOW_CHECK_SECONDS)
-        if slow:
-            self._set_busy("waiting for the disk of the engine or the model")
-        return await looking
 
     async def _spawn(self, launch: int) -> None:
         asked = self.plan
@@ -307,8 +290,8 @@ class Server:
             plan = with_inner_address(asked)
             target = target_of(plan)
             self.output.begin_run(plan.secrets.values(), filter(None, (plan.ready_path, plan.liveness_path)))
-            env = self.environment_of(plan)
-            child = await spawn(plan.argv, env, on_output=self.output.feed, inherit=(self._lock.fd,))
+            env, lock, feed = self.environment_of(plan), (self._lock.fd,), self.output.feed
+            child = await spawn(plan.argv, env, on_output=feed, inherit=lock, no_sigpipe=target.rpc)
         except (SupervisorError, OSError, MemoryError) as error:
             self._inbox.put(Exited(launch, not_spawned(error)))
             return
@@ -328,18 +311,28 @@ class Server:
 
     def _exited(self, launch: int, plan: LaunchPlan, status: ExitStatus) -> None:
         self.child = self.target = None
+        self.workers.stop()
         self._pin.let_go()
         leave_nothing(plan)
-        self.memory.end()
         self.output.end_run()
         phase: DeathPhase = "serving" if self.ready_since is not None else "starting"
         tail = self.output.tail(DIAGNOSED_LINES)
         if self.state in LIVE:  # else we asked it to
             self._remember_failure(tail)
+        status = replace(status, kernel_killed=self.memory.kernel_killed())
         diagnosis = diagnose(status, phase, tail, adapter_of(plan.adapter), program_of(plan))
+        self.memory.end()
         if is_worth_another_try(plan, diagnosis):
             diagnosis = replace(diagnosis, retryable=True)
-        self._inbox.put(Exited(launch, diagnosis))
+        why = self.failure
+        hung = why is not None and (why.kind, why.message) == ("hung", self.why)
+        if plan.workers and (hung or diagnosis.kind == WORKER_LOST):
+            self._blaming = asyncio.ensure_future(self._blame(launch, plan.workers, diagnosis))
+        else:
+            self._inbox.put(Exited(launch, diagnosis))
+
+    async def _blame(self, launch: int, workers: Sequence[str], diagnosis: Diagnosis) -> None:
+        self._inbox.put(Exited(launch, await blamed(workers, diagnosis)))
 
     def _signal(self, do: Do) -> None:
         if self.child is None or self.plan is None:
@@ -358,22 +351,21 @@ class Server:
         if self._timer:
             self._timer.cancel()
         elapsed = TimerElapsed(command.launch, command.serial)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(command.seconds, self._inbox.put, elapsed)
+        self._timer = asyncio.get_running_loop().call_later(command.seconds, self._inbox.put, elapsed)
         if command.do is Do.ARM_BACKOFF:
             log.info("%s; next try in %.1f s", self.lifecycle.why.rstrip("."), command.seconds)
 
     def _remember_failure(self, tail: Sequence[str]) -> None:
-        self.failure_tail = tuple(tail[-TAIL_LINES:])
-        self.failed_at = time.time()
+        self.failure_tail, self.failed_at = tuple(tail[-TAIL_LINES:]), time.time()
 
     # --- watching
 
     def _serves(self, launch: int, plan: LaunchPlan, child: Child) -> None:
         child.catch_up()  # it logged its devices before it answered
         if self._watcher and self.child is child and self.target:
-            self.target = self._watcher.target = self._pin.hold(self.target)
+            self.target = self._watcher.target = self._pin.hold(self._watcher.target)
         self._inbox.put(Serving(launch, self._device.degraded(plan)))
+        self.workers.begin(plan, self.lifecycle.whole)
 
     def _set_busy(self, text: str) -> None:
         if text != self.busy:
@@ -381,9 +373,16 @@ class Server:
             self._on_change()
 
     def _give_up(self, launch: int, kind: str, message: str) -> None:
+        said = f"{program_of(self.plan)} was stopped: {message}"
+        self._condemn(launch, Diagnosis(kind, said, "", retryable=True))
+
+    def _condemn(self, launch: int, diagnosis: Diagnosis) -> None:
         self._remember_failure(self.output.tail(TAIL_LINES))
-        diagnosis = Diagnosis(kind, f"{program_of(self.plan)} was stopped: {message}", "", retryable=True)
         self._inbox.put(Unresponsive(launch, diagnosis))
+
+    def _are_back(self) -> None:
+        if self.under_way() == 0:
+            self._inbox.put(WorkersBack(self.launch))
 
     def _read_line(self, line: str) -> None:
         is_news = self._device.read(line) and self.state is State.READY
@@ -392,9 +391,10 @@ class Server:
 
     def close(self) -> None:
         """Stop watching; the child, if any, is left to its fate."""
-        for under_way in (self._timer, self._preflight):
+        for under_way in (self._timer, self._preflight, self._blaming):
             if under_way:
                 under_way.cancel()
+        self.workers.stop()
         if self._watcher:
             self._watcher.stop()
         self.memory.close()

@@ -34,7 +34,7 @@ from supervisor.server.server import Hold
 from ..fakes.asked import a_chat
 from ..fakes.fleet_of_one import FleetOfOne
 from ..fakes.launching import BOUND_SECONDS, PYTHON, program, wait_until_gone
-from .test_server import QUICK, behind, plan, promise
+from .test_server import behind, plan, promise
 
 
 @pytest.fixture(params=[UnixEndpoint, TokenEndpoint])
@@ -103,7 +103,6 @@ def test_a_socket_that_is_not_ours_to_use_is_a_permission_matter(tmp_path):
         UnixEndpoint(folder).connect(1.0)
 
 
-IMPATIENT = replace(QUICK, start_timeout_seconds=1.0, start_limit_seconds=1.0)
 DAEMON = {"pid": 1, "memory_bytes": None, "uptime_seconds": 0.0}
 REQUEST = a_chat()
 
@@ -649,7 +648,7 @@ def test_no_plan_however_wrong_ends_the_daemon(data, tmp_path_factory):
 
     @promise
     async def story(test, tmp_path):
-        good = replace(plan(tmp_path), secrets={"KEY": "k"}, model_files=(__file__,), health=IMPATIENT)
+        good = replace(plan(tmp_path), secrets={"KEY": "k"}, model_files=(__file__,))
         document = json.loads(json.dumps(to_json(replace(good, adjusted=good))))
         everywhere = sorted(places(document), key=repr)
         control = control_of(test)

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from supervisor.download.fetch import fetch
+from supervisor.download.network import RetryPolicy
 from supervisor.engine.choose import acquire, find, last_resorts, without_release
 from supervisor.engine.install_context import InstallContext
 from supervisor.engine.inventory import Install, folder, write_record
@@ -116,6 +119,8 @@ def test_a_start_offline_asks_for_the_release_once_and_remembers_it_for_a_while(
     on_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(paths)
+    at_once = partial(fetch, retry=RetryPolicy(pauses_seconds=(0.0,)))
+    monkeypatch.setattr("supervisor.engine.official.install.fetch", at_once)
     with Web() as github:
         monkeypatch.setenv("GOSS_SUPERVISOR_GITHUB", github.url())
         github.serve("/*", Reply(500))

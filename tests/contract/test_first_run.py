@@ -25,7 +25,7 @@ from supervisor.paths import Paths
 
 from ..fakes.binaries import fake_server
 from ..fakes.hub import FakeHub
-from ..fakes.launching import end_daemon, free_port
+from ..fakes.launching import end_daemon, free_port, without_waits
 from ..fakes.manager import FakeManager
 from ..fakes.shapes import write_sparse
 
@@ -95,6 +95,7 @@ class Day:
             timeout=PATIENCE,
         )
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done.stderr = without_waits(done.stderr)
         return done
 
     def on_a_terminal(self, answer: str, *words: str, code: int) -> str:
@@ -372,7 +373,10 @@ def test_the_profile_may_be_its_first_word(day):
 def test_run_makes_a_profile_for_a_model_of_the_hub_and_starts_it(day):
     made = ensure_demo(day.root / "made").read_bytes()
     day.hub.add("me/tiny-GGUF", {"tiny-Q4_K_M.gguf": made, "tiny-Q8_0.gguf": made})
-    profiles, sets = day.home / "config" / "profiles", day.start[2:]
+    profiles, sets = day.home / "config" / "profiles", ("--set", f"listen.port={day.port}")
+    profiles.parent.mkdir(parents=True)
+    engine = {"source": "path", "path": str(day.root / "llama-server")}  # also of one that is loaded beside
+    (profiles.parent / "config.yaml").write_text(json.dumps({"engine": engine}))
     for word, problem in (("me/none", "There is no repository me/none"), ("me/tiny-GGUF:Q9", "has no Q9")):
         assert problem in day.run("run", word, *sets, code=5).stderr
     assert not profiles.exists()

@@ -134,7 +134,7 @@ def test_without_a_daemon_one_is_started_that_leaves_nothing_behind(home):
     with pytest.raises(NotRunning):
         home.ask("status")
     left = {file.name for file in home.root.rglob("*") if file.is_file()}
-    assert left == {"daemon.log", "daemon.out", "daemon.lock", "default.lock"}
+    assert left == {"daemon.log", "daemon.out", "events.jsonl", "daemon.lock", "default.lock"}
     assert home.said == ["nothing runs here: llama-server is started for this, and stopped afterwards"]
 
 

@@ -14,11 +14,13 @@ import termios
 import threading
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import psutil
 import pyte
 import pytest
 
-from ..e2e.terminals import CTRL_C, Terminal, open_terminal
+from ..e2e.terminals import CTRL_C, CTRL_S, CTRL_Z, Terminal, open_terminal
 from ..fakes.launching import BOUND_SECONDS, end_daemon
 from .test_session import Home, post
 
@@ -169,11 +171,12 @@ def test_the_terminal_is_restored_however_it_ends(tmp_path, end, code):
         assert b"Traceback" not in seen.said
 
 
-def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(tmp_path):
+@contextmanager
+def opened_by_a_shell(tmp_path):
     script = 'set -m; "$@"; echo "it is stopped"; read go; fg >/dev/null; echo "it ended with $?"'
     with opened(tmp_path, command=["/bin/sh", "-c", script, "sh", *TOP]) as seen:
         seen.until("no daemon: waiting")
-        seen.type("\x1a")
+        yield seen
         seen.until("it is stopped")
         assert seen.modes == seen.before
         seen.type("\r")
@@ -181,6 +184,27 @@ def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(tmp_path):
             assert seen._read(time.monotonic() + BOUND_SECONDS), seen.said
         seen.type("q")
         seen.until("it ended with 0")
+
+
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(tmp_path):
+    with opened_by_a_shell(tmp_path) as seen:
+        seen.type(CTRL_Z)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is seen what a program waits in")
+def test_ctrl_z_is_heard_in_the_middle_of_drawing(tmp_path):
+    with opened_by_a_shell(tmp_path) as seen:
+        shell = psutil.Process(seen.terminal.process.pid)
+        if Path(f"/proc/{shell.pid}/wchan").read_text() == "0":  # it waits for top
+            pytest.skip("this kernel does not tell")
+        (top,) = shell.children()
+        waits_in = Path(f"/proc/{top.pid}/wchan")
+        seen.type(CTRL_S + "2")  # the terminal takes no more, and the other view is to be drawn
+        deadline = time.monotonic() + BOUND_SECONDS
+        while waits_in.read_text() not in {"wait_woken", "n_tty_write"}:
+            assert time.monotonic() < deadline, waits_in.read_text()
+            time.sleep(0.01)
+        seen.type(CTRL_Z)
 
 
 def test_a_terminal_without_utf8_or_colours_gets_neither(home):

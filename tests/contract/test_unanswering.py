@@ -60,7 +60,7 @@ STATUS = {"server": {"profile": "p", "state": "starting", "why": ""}}
 def paths(tmp_path, monkeypatch):
     monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(unresponsive, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(unresponsive, "GRACE_SECONDS", BOUND_SECONDS)
     found = Paths.from_environment()
     make_folders(found)
     return found
@@ -122,7 +122,8 @@ def test_a_queue_that_is_full_is_no_matter_of_permission(paths, capsys):
     assert f"The daemon (pid {child.pid}, running since" in capsys.readouterr().err
 
 
-def test_silence_after_a_promise_means_that_it_hangs(paths, capsys):
+def test_silence_after_a_promise_means_that_it_hangs(paths, capsys, monkeypatch):
+    monkeypatch.setattr(client, "ANSWER_SECONDS", BOUND_SECONDS)
     with silent_daemon(paths, says=[[{"status": STATUS, "again_seconds": 0.01}]]) as child:
         assert main(["load"]) == 1
     said = capsys.readouterr().err
@@ -131,19 +132,24 @@ def test_silence_after_a_promise_means_that_it_hangs(paths, capsys):
 
 
 @pytest.mark.parametrize("promise", [{}, {"again_seconds": 5.0}], ids=["of before", "slow"])
-def test_a_daemon_that_promised_nothing_or_is_within_its_promise_is_waited_for(paths, capsys, promise):
+def test_a_daemon_that_promised_nothing_or_is_within_its_promise_is_waited_for(
+    paths, capsys, monkeypatch, promise
+):
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 1.2)
     final = {
         "outcome": {"result": "ready", "profile": "p"},
         "status": {"server": {"url": "u"}},
         "final": True,
     }
-    with silent_daemon(paths, says=[[{"status": STATUS, **promise}, 3 * client.ANSWER_SECONDS, final]]):
+    with silent_daemon(paths, says=[[{"status": STATUS, **promise}, 1.5, final]]):
         assert main(["load"]) == 0
     assert capsys.readouterr().out == "p is ready at u\n"
 
 
 @pytest.mark.parametrize("deaf", [False, True])
-def test_stop_now_ends_it(paths, capsys, deaf):
+def test_stop_now_ends_it(paths, capsys, monkeypatch, deaf):
+    if deaf:
+        monkeypatch.setattr(unresponsive, "GRACE_SECONDS", 0.3)
     with silent_daemon(paths, deaf=deaf) as child:
         assert main(["stop", "--now"]) == 0
         assert child.wait(BOUND_SECONDS) == (-signal.SIGKILL if deaf else -signal.SIGTERM)
@@ -200,7 +206,10 @@ def test_a_server_that_outlives_its_daemon_is_ended_too(paths):
         orphan.communicate()
 
 
-def test_a_real_daemon_that_stands_still_is_named_and_ended_with_its_server(paths, tmp_path, capsys):
+def test_a_real_daemon_that_stands_still_is_named_and_ended_with_its_server(
+    paths, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(unresponsive, "GRACE_SECONDS", 0.3)
     daemon = subprocess.Popen(
         [sys.executable, "-P", "-m", "supervisor.daemon"],
         stdin=subprocess.PIPE,

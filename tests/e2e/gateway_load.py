@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -98,6 +99,7 @@ class Request:
     body: dict[str, Any] | None
     headers: tuple[str, ...] = ()
     host: str = "127.0.0.1"
+    connect: Callable[[], socket.socket] | None = None  # else to that host
     began: asyncio.Event = field(default_factory=asyncio.Event)
     answer: Answer = field(default_factory=Answer)
 
@@ -119,12 +121,20 @@ class Request:
                 assert not self._task.done(), self.answer
                 await asyncio.sleep(_LOOK_SECONDS)
 
+    async def is_under_way_after(self, seconds: float) -> bool:
+        """Whether it has no end by then."""
+        done, _ = await asyncio.wait({self._task}, timeout=seconds)
+        return not done
+
     async def leave(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> Answer:
-        reader, writer = await asyncio.open_connection(self.host, self.port)
+        if self.connect:
+            reader, writer = await asyncio.open_connection(sock=self.connect())
+        else:
+            reader, writer = await asyncio.open_connection(self.host, self.port)
         try:
             writer.write(request_bytes(self.path, self.body, self.headers))
             await self._read(reader)
@@ -196,9 +206,11 @@ class Clients:
     root: Path
     port: int
     headers: tuple[str, ...] = ()
+    connect: Callable[[], socket.socket] | None = None
 
     def ask(self, path: str = CHAT, body: dict[str, Any] | None = QUESTION, **more: Any) -> Request:
-        return Request(self.port, path, body, more.pop("headers", self.headers), **more)
+        headers = more.pop("headers", self.headers)
+        return Request(self.port, path, body, headers, connect=self.connect, **more)
 
     def stream(self, **more: Any) -> Request:
         return self.ask(body=QUESTION | {"stream": True} | more)
@@ -261,8 +273,9 @@ async def answers_of(requests: Iterable[Request]) -> list[Answer]:
 class Traffic:
     """Clients that ask one short question after the other; ``answers`` are those that they have so far."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, question: dict[str, Any]) -> None:
         self._clients = clients
+        self._question = question
         self._more = asyncio.Condition()
         self._is_over = False
         self.answers: list[Answer] = []
@@ -277,20 +290,23 @@ class Traffic:
         async with asyncio.timeout(BOUND_SECONDS), self._more:
             await self._more.wait_for(lambda: len(self.answers) >= wanted)
 
-    async def _work(self, body: dict[str, Any]) -> None:
+    async def _work(self, *, stream: bool) -> None:
         while not self._is_over:
-            self.answers.append(await self._clients.ask(body=body).result())
+            asked = self._clients.ask(body=self._question | {"stream": stream})
+            self.answers.append(await asked.result())
             async with self._more:
                 self._more.notify_all()
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, clients: Clients, workers: int) -> AsyncIterator[Traffic]:
+    async def of(
+        cls, clients: Clients, workers: int, question: dict[str, Any] = QUESTION
+    ) -> AsyncIterator[Traffic]:
         """While the block runs, and then until each has its last answer; every other one streams."""
-        traffic = cls(clients)
+        traffic = cls(clients, question)
         async with asyncio.TaskGroup() as group:
             for number in range(workers):
-                group.create_task(traffic._work(QUESTION | {"stream": number % 2 == 0}))
+                group.create_task(traffic._work(stream=number % 2 == 0))
             try:
                 yield traffic
             finally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .conftest import PATIENCE
 
-CTRL_C, CTRL_D = "\x03", "\x04"
+CTRL_C, CTRL_D, CTRL_S, CTRL_Z = "\x03", "\x04", "\x13", "\x1a"
 
 
 @dataclass

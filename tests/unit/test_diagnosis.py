@@ -34,6 +34,26 @@ SAMPLES = [
         "LLAMA_ARG_CTX_SIZE",
     ),
     (
+        'error while handling argument "--rpc": RPC not supported in this build',
+        "no-rpc",
+        "knows no RPC",
+    ),
+    (
+        "E RPC server version mismatch: 5.0.0\nggml-rpc.cpp:550: RPC handshake failed for 198.51.100.2:50052\n",
+        "worker-protocol",
+        "198.51.100.2:50052 speaks version 5.0.0",
+    ),
+    (
+        "ggml-rpc.cpp:547: Failed to connect to mini2.local:50052\n",
+        "worker-lost",
+        "The worker mini2.local:50052 is gone",
+    ),
+    (
+        "ggml-rpc.cpp:566: Remote RPC server crashed or returned malformed response",
+        "worker-lost",
+        "A worker is gone",
+    ),
+    (
         'error while handling argument "-ctk": Unsupported cache type: zz',
         "bad-argument",
         "KV cache of the type zz",
@@ -152,6 +172,9 @@ def test_every_sign_is_shown_by_a_sample():
         ("model-missing", False),
         ("not-gguf", False),
         ("model-too-new", False),
+        ("no-rpc", False),
+        ("worker-protocol", False),
+        ("worker-lost", True),
         ("device-lost", True),
         ("gpu-memory", True),
         ("memory", True),
@@ -218,6 +241,7 @@ def test_a_server_that_has_served_had_good_options_and_a_good_model():
         "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected",
         "ggml_cuda_init: failed to initialize CUDA: CUDA driver version is insufficient for CUDA runtime version",
         "ggml_vulkan: No devices found.",
+        "RPC server version mismatch: 7.0.0",
     ],
 )
 def test_a_fallback_to_the_cpu_is_heard(line):

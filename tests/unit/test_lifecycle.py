@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import Restart, Stop
-from supervisor.server.diagnosis import Diagnosis
+from supervisor.server.diagnosis import WORKER_LOST, Diagnosis
 from supervisor.server.lifecycle import GONE_SECONDS, Lifecycle
 from supervisor.server.lifecycle_table import (
     ARMS,
@@ -34,6 +34,7 @@ from supervisor.server.lifecycle_table import (
     TimerElapsed,
     Unresponsive,
     WakeAsked,
+    WorkersBack,
 )
 from supervisor.server.outcome import LifecycleCommand, Outcome
 
@@ -191,6 +192,174 @@ def test_a_switch_tries_with_less_before_it_goes_back():
     story.clear()
     story.exited(SHORT)
     assert story.life.plan is B
+
+
+LOST = Diagnosis(WORKER_LOST, "The worker w:50052 is gone.", "look there", retryable=True)
+SMALLER = replace(A_BEHIND, argv=("a", "small"), digest="small")
+POOLED = replace(A_BEHIND, argv=("a", "--rpc"), digest="pooled", workers=("w:50052",))
+SHRINKS = replace(POOLED, without_workers=SMALLER)
+
+
+def lost_before(story, diagnosis=LOST):
+    return story.after(PreflightDone(story.life.launch, diagnosis))
+
+
+def shrunk(plan=SHRINKS):
+    """Served by the smaller plan, since the worker went while it served."""
+    story = Story().up(plan)
+    story.exited(LOST)
+    story.timer()
+    lost_before(story)
+    story.clear()
+    story.serving()
+    return story
+
+
+def test_a_lost_worker_costs_nothing_of_the_budget_however_often_it_goes():
+    story = Story().up(POOLED)
+    for _ in range(3 * POOLED.restart.max_restarts):
+        assert story.exited(LOST) == [Do.ARM_BACKOFF]
+        story.timer()
+        story.clear()
+        story.serving()
+    assert (story.life.state, story.life.restarts) == (State.READY, 0)
+    for _ in range(POOLED.restart.max_restarts):  # all of it is left for crashes
+        story.exited(CRASH)
+        story.timer()
+        story.clear()
+        story.serving()
+    assert story.life.state is State.READY
+
+
+def test_a_worker_that_was_never_there_does_not_end_a_start_either():
+    story = Story()
+    story.start(POOLED)
+    for _ in range(3 * POOLED.restart.max_restarts):
+        story.clear()
+        story.exited(LOST)
+        story.timer()
+    assert story.life.state is State.PREPARING
+
+
+def test_a_worker_that_goes_again_and_again_is_tried_ever_more_slowly():
+    story = Story().up(POOLED)
+    waits = []
+    for _ in range(3):
+        story.exited(LOST)
+        waits.append(story.last[0].seconds)
+        story.timer()
+        story.clear()
+        story.serving()
+    assert waits == [1.0, 2.0, 4.0]
+
+
+def test_a_server_whose_worker_is_seen_to_go_is_killed_at_once_and_comes_back():
+    """It could only wait for ever, or abort at the next question."""
+    story = Story().up(POOLED)
+    assert story.after(Unresponsive(story.life.launch, LOST)) == [Do.KILL, Do.ARM_GONE]
+    assert story.life.why == LOST.message
+    assert story.exited(CRASH) == [Do.ARM_BACKOFF]
+    assert (story.life.failure, story.life.restarts) == (LOST, 0)
+
+
+def test_a_server_that_hung_for_a_worker_is_the_workers_failure():
+    hung = Diagnosis("hung", "it hangs", retryable=True)
+    story = Story().up(POOLED)
+    assert story.after(Unresponsive(story.life.launch, hung)) == [Do.TERM, Do.ARM_GRACE]
+    assert story.exited(LOST) == [Do.ARM_BACKOFF]
+    assert (story.life.failure, story.life.restarts) == (LOST, 0)
+
+
+def test_a_stop_is_a_stop_although_its_worker_goes_meanwhile():
+    story = Story().up(POOLED)
+    story.after(StopAsked())
+    story.after(Unresponsive(story.life.launch, LOST))
+    assert story.exited(LOST) == [Do.SETTLE]
+    assert story.life.state is State.STOPPED
+
+
+def test_a_switch_to_a_model_whose_worker_is_gone_goes_back():
+    story = Story().up(B_BEHIND)
+    story.start(POOLED)
+    story.drained()
+    story.exited(GONE)
+    assert story.life.has_another
+    assert lost_before(story) == [Do.CHECK_LAUNCH]
+    assert (story.life.plan, story.life.has_another) == (B_BEHIND, False)
+
+
+def test_without_its_worker_the_smaller_plan_serves_degraded_and_says_why():
+    story = Story().up(SHRINKS)
+    story.exited(LOST)
+    story.timer()
+    assert story.life.has_another
+    assert lost_before(story) == [Do.CHECK_LAUNCH]
+    assert (story.life.plan, story.life.whole) == (SMALLER, SHRINKS)
+    story.clear()
+    assert story.serving() == [Do.ARM_STABLE, Do.WATCH_LIFE, Do.SETTLE]
+    assert (story.life.state, story.life.outcome.result) == (State.DEGRADED, "degraded")
+    assert story.life.why == "without its workers: The worker w:50052 is gone."
+
+
+def test_when_its_workers_are_back_the_whole_plan_comes_back_after_the_answers():
+    story = shrunk()
+    assert story.after(WorkersBack(story.life.launch)) == [Do.DRAIN, Do.ARM_DRAIN]
+    story.drained()
+    assert story.exited(GONE) == [Do.CHECK_LAUNCH]
+    story.clear()
+    story.serving()
+    assert (story.life.state, story.life.plan, story.life.whole) == (State.READY, SHRINKS, None)
+    assert story.after(WorkersBack(story.life.launch)) == []  # a late look changes nothing
+
+
+def test_a_worker_that_goes_again_on_the_way_back_leads_to_the_smaller_plan_again():
+    story = shrunk()
+    story.after(WorkersBack(story.life.launch))
+    story.drained()
+    story.exited(GONE)
+    lost_before(story)
+    assert (story.life.plan, story.life.whole) == (SMALLER, SHRINKS)
+
+
+def test_the_smaller_plan_that_crashes_comes_back_smaller_and_still_waits_for_the_workers():
+    story = shrunk()
+    story.exited(CRASH)
+    story.timer()
+    story.clear()
+    story.serving()
+    assert (story.life.state, story.life.plan, story.life.restarts) == (State.DEGRADED, SMALLER, 1)
+    assert story.after(WorkersBack(story.life.launch)) == [Do.DRAIN, Do.ARM_DRAIN]
+
+
+def test_what_slept_without_its_workers_wakes_whole():
+    story = shrunk()
+    story.after(SleepAsked())
+    story.drained()
+    story.exited(GONE)
+    assert (story.life.state, story.life.plan) == (State.SLEEPING, SHRINKS)
+
+
+def test_a_failed_switch_away_from_the_smaller_plan_goes_back_to_the_whole():
+    story = shrunk()
+    story.start(B_BEHIND)
+    story.drained()
+    story.exited(GONE)
+    lost_before(story, HOPELESS)
+    assert story.life.plan is SHRINKS
+
+
+def test_a_reload_of_the_same_profile_leaves_the_smaller_plan_alone():
+    story = shrunk()
+    renewed = replace(SHRINKS, description="new")
+    assert story.after(Reload(renewed, 7)) == []
+    assert (story.outcomes[7].result, story.life.plan, story.life.whole) == ("unchanged", SMALLER, renewed)
+
+
+def test_a_trial_is_measured_whole_or_not_at_all():
+    story = Story()
+    story.start(replace(SHRINKS, is_trial=True, restart=Restart(policy="never")))
+    assert lost_before(story) == [Do.SETTLE]
+    assert story.life.state is State.FAILED
 
 
 def test_a_bad_preflight_is_a_failure_before_anything_is_spawned():
@@ -918,6 +1087,11 @@ class RandomLife(RuleBasedStateMachine):
         if self.life.state is State.DRAINING and isinstance(happened, StopAsked) and not happened.now:
             self.stop_deadline = min(self.stop_deadline, self.now + self.retry() + stop_bound(self.life.plan))
 
+    def excuse(self, diagnosis):
+        """What a worker causes is not counted."""
+        if LOST in (diagnosis, self.life._condemned):
+            self.spawns.clear()
+
     def retry(self):
         """Seconds for which a stop drains."""
         return self.life.plan.stop.grace_seconds if self.life.plan.behind_gateway else 0.0
@@ -934,15 +1108,15 @@ class RandomLife(RuleBasedStateMachine):
         elif command.do in ARMS:
             self.timer = command
 
-    @rule(plan=st.sampled_from([A, B, A_BEHIND, B_BEHIND]))
+    @rule(plan=st.sampled_from([A, B, A_BEHIND, B_BEHIND, SHRINKS]))
     def person_starts(self, plan):
         self.spawns.clear()
         self.ask(Start, plan)
 
-    @rule(plan=st.sampled_from([A, RENEWED, B_BEHIND]))
+    @rule(plan=st.sampled_from([A, RENEWED, B_BEHIND, SHRINKS]))
     def a_profile_is_read_again(self, plan):
         sleeps = self.life.state is State.SLEEPING
-        runs = self.life.state in {State.READY, State.DEGRADED} and self.life.plan.digest == plan.digest
+        runs = self.life.state in {State.READY, State.DEGRADED} and self.life.wanted.digest == plan.digest
         if not (sleeps or runs):
             self.spawns.clear()
             self.stopped = False
@@ -972,9 +1146,10 @@ class RandomLife(RuleBasedStateMachine):
         self.tell(Drained(self.life.launch))
 
     @precondition(lambda self: self.local is not None)
-    @rule(problem=st.sampled_from([None, None, CRASH, HOPELESS]))
+    @rule(problem=st.sampled_from([None, None, CRASH, HOPELESS, LOST]))
     def ground_is_checked(self, problem):
         launch, self.local = self.local, None
+        self.excuse(problem)
         self.tell(PreflightDone(launch, problem))
 
     @precondition(lambda self: self.child is not None)
@@ -983,14 +1158,20 @@ class RandomLife(RuleBasedStateMachine):
         self.tell(Serving(self.child, degraded))
 
     @precondition(lambda self: self.child is not None)
+    @rule(diagnosis=st.sampled_from([CRASH, LOST]))
+    def child_hangs(self, diagnosis):
+        self.tell(Unresponsive(self.child, diagnosis))
+
     @rule()
-    def child_hangs(self):
-        self.tell(Unresponsive(self.child, CRASH))
+    def the_workers_are_back(self):
+        self.spawns.clear()  # a move, as a person's
+        self.tell(WorkersBack(self.life.launch))
 
     @precondition(lambda self: self.child is not None)
-    @rule(diagnosis=st.sampled_from([CRASH, HOPELESS]))
+    @rule(diagnosis=st.sampled_from([CRASH, HOPELESS, LOST]))
     def child_dies(self, diagnosis):
         child, self.child = self.child, None
+        self.excuse(diagnosis)
         self.tell(Exited(child, diagnosis))
 
     @precondition(lambda self: self.timer is not None)
@@ -1015,12 +1196,12 @@ class RandomLife(RuleBasedStateMachine):
         decided = [outcome.id for outcome in self.outcomes]
         assert len(set(decided)) == len(decided), "decided twice"
         waiting = set(self.asked) - set(decided)
-        assert {each.id for each in self.life._open} == waiting, "lost"
+        assert {each.id for each in self.life._requests.open} == waiting, "lost"
         assert not waiting or self.life.state in UNDER_WAY, "nothing is under way, and somebody waits"
 
     @invariant()
     def who_waits_waits_for_one_thing(self):
-        kinds = {type(each) for each in self.life._open} - {WakeAsked, SleepAsked, RestAsked}
+        kinds = {type(each) for each in self.life._requests.open} - {WakeAsked, SleepAsked, RestAsked}
         assert len(kinds) <= 1
 
     @invariant()
@@ -1034,8 +1215,15 @@ class RandomLife(RuleBasedStateMachine):
         assert self.life.state not in waiting or self.timer is not None
 
     @invariant()
+    def what_goes_on_without_workers_says_so_and_knows_what_it_should_be(self):
+        smaller = self.life.plan is not None and self.life.plan.digest == SMALLER.digest
+        assert smaller == (self.life.whole is not None)
+        assert not (smaller and self.life.state is State.READY)
+
+    @invariant()
     def who_sleeps_has_a_plan_and_no_process(self):
         if self.life.state is State.SLEEPING:
+            assert self.life.whole is None
             assert self.life.plan is not None
             assert self.child is None
             assert self.timer is None

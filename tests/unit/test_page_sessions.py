@@ -9,7 +9,6 @@ from supervisor.gateway.auth.guard import NOBODY, Refusal, check, judge, rules_o
 from supervisor.gateway.auth.keys import Caller, KeyFile, Keyring, digest_of
 from supervisor.gateway.auth.page_sessions import (
     CODE_SECONDS,
-    COOKIE,
     MOST_CODES,
     MOST_SESSIONS,
     SESSION_SECONDS,
@@ -20,6 +19,9 @@ from supervisor.plan.listen import Listen
 from supervisor.profile.definition import GatewaySettings
 
 HOST = "127.0.0.1:8080"
+
+
+COOKIE = "goss_session_of-this"
 
 
 def head(cookie="", method="GET", path="/supervisor/events", **headers):
@@ -56,7 +58,9 @@ def keyring(file, clock):
 
 @pytest.fixture
 def sessions(keyring, clock):
-    return PageSessions(keyring, clock)
+    made = PageSessions(keyring, clock)
+    made.cookie = COOKIE
+    return made
 
 
 @pytest.fixture
@@ -91,12 +95,18 @@ def test_a_session_ends_where_its_person_ends_it(sessions, admin):
     assert sessions.find(head(of(others))) is not None
 
 
-@pytest.mark.parametrize("others", ["goss_session=; {}", "goss_session=of-another; {}", 'a="b;c"; {}'])
+@pytest.mark.parametrize(
+    "others", [f"{COOKIE}=; {{}}", f"{COOKIE}=of-another; {{}}", "goss_session_of-that=a; {}", 'a="b;c"; {}']
+)
 def test_a_cookie_of_another_program_of_the_host_hides_no_session(sessions, admin, others):
     sent = head(others.format(of(sessions.begin(admin))))
     assert sessions.find(sent) == Caller("box", "admin")
     sessions.end(sent)
     assert sessions.find(sent) is None
+
+
+def test_the_daemons_of_a_host_take_each_others_cookie_for_none(keyring):
+    assert PageSessions(keyring).cookie != PageSessions(keyring).cookie
 
 
 def test_a_code_counts_once_and_for_a_minute(sessions, clock):

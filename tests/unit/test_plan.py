@@ -76,6 +76,21 @@ def test_what_set_said_is_remembered_and_not_shown():
     assert "s3cret" not in str(public(plan))
 
 
+def test_the_plan_without_workers_goes_the_same_way_and_is_shown_as_words():
+    plan = make_plan(replace(PROFILE, server={"api-key": "s3cret"}), BUILD, MODEL)
+    less = replace(plan, adjustment="without its workers")
+    plan = replace(plan, workers=("mini2.local:50052",), without_workers=less)
+    assert from_json(json.loads(json.dumps(to_json(plan)))) == plan
+    assert public(plan)["without_workers"] == "without its workers"
+    assert "s3cret" not in str(public(plan))
+
+
+def test_a_plan_whose_workers_are_no_addresses_is_refused():
+    plan = replace(make_plan(PROFILE, BUILD, MODEL), workers=("mini2.local",))
+    with pytest.raises(SupervisorError, match=r"workers: must be addresses such as 10\.0\.0\.3:50052"):
+        from_json(json.loads(json.dumps(to_json(plan))))
+
+
 def test_an_option_that_the_build_lacks_is_an_error_with_its_place_and_build():
     profile = replace(
         PROFILE,

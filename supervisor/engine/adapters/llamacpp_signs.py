@@ -27,6 +27,33 @@ SIGNS: tuple[Sign, ...] = (
         "Check the driver and the flavour of the engine; its --list-devices shows what it sees.",
     ),
     sign(
+        "no-rpc",
+        r"RPC not supported in this build|failed to find RPC (?:backend|add server function)",
+        "This build of llama-server knows no RPC, so it cannot use workers.",
+        "Use a build with RPC: a release, engine.source: build, or your own with -DGGML_RPC=ON.",
+    ),
+    sign(
+        "worker-protocol",
+        r"RPC server version mismatch: (?P<version>[\d.]+)[\s\S]*?"
+        r"(?:RPC handshake failed for|Failed to connect to) (?P<worker>\S+)",
+        "The worker {worker} speaks version {version} of llama.cpp's RPC, and this engine speaks another.",
+        "Give both machines the same build: goss-supervisor engine update.",
+    ),
+    sign(
+        "worker-lost",
+        r"Failed to connect to (?P<worker>[\w.-]+:\d+)",
+        "The worker {worker} is gone.",
+        "goss-supervisor goes on by itself when it is back; look at that machine, its network and its log.",
+        retryable=True,
+    ),
+    sign(
+        "worker-lost",
+        r"Remote RPC server crashed or returned malformed response",
+        "A worker is gone.",
+        "goss-supervisor goes on by itself when it is back; look at that machine, its network and its log.",
+        retryable=True,
+    ),
+    sign(
         "bad-argument",
         r"Unsupported cache type: (?P<type>\S+)",
         "This build knows no KV cache of the type {type}.",
@@ -218,6 +245,7 @@ CPU_FALLBACK: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"CUDA driver version is insufficient"), "the NVIDIA driver is too old for this engine"),
     (re.compile(r"no CUDA-capable device is detected"), "the NVIDIA driver sees no GPU"),
     (re.compile(r"failed to initialize (?:CUDA|ROCm|HIP)"), "the GPU's driver could not be initialised"),
+    (re.compile(r"RPC server version mismatch"), "a worker speaks another version of llama.cpp's RPC"),
     (re.compile(r"ggml_vulkan: No devices found"), "the Vulkan driver sees no GPU"),
 )
 

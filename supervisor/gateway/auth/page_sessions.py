@@ -19,7 +19,6 @@ from typing import Final
 from ..http_heads import Head
 from .keys import LOCAL, Caller, Keyring, digest_of
 
-COOKIE: Final = "goss_session"
 SESSION_SECONDS: Final = 12 * 3600
 CODE_SECONDS: Final = 60.0
 MOST_SESSIONS, MOST_CODES = 100, 20
@@ -36,9 +35,13 @@ class PageSession:
 
 
 class PageSessions:
-    """Of one gateway; ``clock`` is in seconds."""
+    """
+    Of one gateway; ``clock`` is in seconds.  The name of the cookie is the gateway's own: browsers keep one
+    of each name for all ports of a host, so a login at another daemon would replace it.
+    """
 
     def __init__(self, keyring: Keyring, clock: Callable[[], float] = time.monotonic) -> None:
+        self.cookie = f"goss_session_{secrets.token_hex(4)}"
         self._keyring, self._clock = keyring, clock
         self._sessions: dict[str, PageSession] = {}  # by the digest of the cookie, oldest first
         self._codes: dict[str, float] = {}  # by the digest of the code: until when it counts
@@ -66,7 +69,7 @@ class PageSessions:
 
     def find(self, head: Head) -> Caller | None:
         """Whose session the request belongs to; None where there is none, or it is over."""
-        return next(filter(None, map(self._owner_of, _digests(head))), None)
+        return next(filter(None, map(self._owner_of, _digests(head, self.cookie))), None)
 
     def _owner_of(self, digest: str) -> Caller | None:
         session = self._sessions.get(digest)
@@ -80,7 +83,7 @@ class PageSessions:
 
     def end(self, head: Head) -> None:
         """That of this request, if it has one."""
-        for digest in _digests(head):
+        for digest in _digests(head, self.cookie):
             self._sessions.pop(digest, None)
 
 
@@ -124,12 +127,12 @@ def _user_in(table: str, wanted: Collection[str]) -> int | None:
     return None
 
 
-def _digests(head: Head) -> Iterator[str]:
+def _digests(head: Head, cookie: str) -> Iterator[str]:
     """
-    Of the values of the session's cookie.  A browser sends several where another program of this host, or one
+    Of the values of this cookie.  A browser sends several where another program of this host, or one
     behind the same proxy, set one for a path or domain of its own; one that is not ours must not log out.
     """
-    name = COOKIE.encode("ascii")
+    name = cookie.encode("ascii")
     for header, value in head.headers:
         for pair in value.split(b";") if header == b"cookie" else ():
             key, _, content = pair.strip().partition(b"=")

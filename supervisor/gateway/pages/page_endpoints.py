@@ -14,7 +14,7 @@ from ...decoding import parse
 from ...errors import NotFound
 from ..api.routes import READING, Trouble
 from ..auth.guard import RequestContext
-from ..auth.page_sessions import COOKIE, SESSION_SECONDS, PageSessions, is_of_another_user
+from ..auth.page_sessions import SESSION_SECONDS, PageSessions, is_of_another_user
 from ..backends import Backends, PageOwner, progress
 from ..http_heads import Head, HeaderLine, query_value
 from ..listener import Listener
@@ -190,7 +190,8 @@ class PageEndpoints:
     def _with_cookie(self, head: Head, value: str, seconds: int) -> PageAnswer:
         secure = "; Secure" if self._listener.listen.tls_certificate else ""
         path = head.path.removesuffix("session")
-        cookie = f"{COOKIE}={value}; HttpOnly; SameSite=Strict; Path={path}; Max-Age={seconds}{secure}"
+        terms = f"HttpOnly; SameSite=Strict; Path={path}; Max-Age={seconds}{secure}"
+        cookie = f"{self._sessions.cookie}={value}; {terms}"
         return (204, b"", b""), ((b"set-cookie", cookie.encode("ascii")), _NO_STORE)
 
     # --- control

@@ -1,0 +1,1 @@
+"""What is wrong with this machine and this home, and what to do about it."""
