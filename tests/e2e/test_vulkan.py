@@ -30,7 +30,9 @@ VARIABLE, MODELS = "GOSS_TEST_VULKAN", "GOSS_TEST_MODELS"
 DEMO, SMOLLM2 = "demo", "SmolLM2-135M-Instruct.Q4_1.gguf"
 COMPILING = 900.0  # seconds until LLVM has compiled the shaders of a first answer; kept for the next run
 MIB = 1024**2
-LITTLE = "{gpu-layers: 99, ctx-size: 512, parallel: 1, fit: 'off', warmup: false, log-verbosity: 4, cache-ram: 0}"
+LITTLE = (
+    "{gpu-layers: 99, ctx-size: 512, parallel: 1, fit: 'off', warmup: false, log-verbosity: 4, cache-ram: 0}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +77,10 @@ def test_the_plan_has_the_device_that_the_profiles_own_variables_show(home, vulk
 @pytest.mark.parametrize("hidden", [{"VK_DRIVER_FILES": "/nowhere.json"}, {"GGML_VK_VISIBLE_DEVICES": "7"}])
 def test_a_device_that_the_environment_hides_is_no_silent_run_on_the_cpu(home, vulkan, hidden):
     profile(home, vulkan, **seen_by(vulkan) | hidden)
-    home.start("vk")
+    home.start("vk", code=1)
     server = home.status()["server"]
     assert server["state"] == "degraded"
-    assert "running on the CPU" in server["reason"]
+    assert "running on the CPU" in server["why"]
     assert home.run("ask", "hello").stdout
     home.run("stop")
 
@@ -128,9 +130,9 @@ def test_what_is_planned_for_it_is_what_it_allocates(vulkan, tmp_path, name, opt
 
 def load(vulkan, file, words):
     """The buffers that the log of one load names, before anything is computed."""
+    own = ["-lv", "4", "--host", "127.0.0.1", "--port", "0", "--no-warmup"]
     process = subprocess.Popen(
-        [vulkan / "llama-server", "-m", file, "-lv", "4", "--host", "127.0.0.1", "--port", "0", "--no-warmup"]
-        + words,
+        [vulkan / "llama-server", "-m", file, *own, *words],
         env={**os.environ, **seen_by(vulkan)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

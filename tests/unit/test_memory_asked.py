@@ -265,7 +265,9 @@ def test_layers_that_are_on_a_gpu_by_name_only_are_no_secret() -> None:
     found = calibrated(on_vulkan(gpu_layers=99), [KEPT_IN_RAM])
     assert [account.weights.bytes // MIB for account in found.accounts] == [680, 10855]
     (note,) = found.notes
-    assert note.startswith("Of 10.7 GiB of weights that belong on Vulkan0, llama.cpp puts only 0.7 GiB there:")
+    assert note.startswith(
+        "Of 10.7 GiB of weights that belong on Vulkan0, llama.cpp puts only 0.7 GiB there:"
+    )
 
 
 def test_fewer_layers_on_a_gpu_are_no_news_where_llama_cpp_places_them() -> None:

@@ -205,7 +205,7 @@ FLAVOURS: Mapping[str, tuple[str, ...]] = {
 # flavour: the compiler that it needs, and how people get it
 _COMPILERS = {
     "cuda": ("nvcc", "Install the CUDA toolkit (https://developer.nvidia.com/cuda-downloads)."),
-    "vulkan": ("glslc", "Debian, Ubuntu: sudo apt-get install libvulkan-dev glslc spirv-headers"),
+    "vulkan": ("glslc", "Debian 13, Ubuntu 24.04: sudo apt-get install libvulkan-dev glslc spirv-headers"),
     "rocm": ("hipcc", "Install ROCm (https://rocm.docs.amd.com)."),
 }
 _CUDA_HOME = Path("/usr/local/cuda/bin/nvcc")  # where NVIDIA's own packages put it, on nobody's PATH
