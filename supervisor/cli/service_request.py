@@ -184,7 +184,7 @@ def _files_of(profile: Profile, paths: Paths) -> tuple[str, ...]:
 
 
 def stop_seconds(profile: Profile) -> float:
-    """What a stop takes at most: notice, requests under way, TERM, grace, TERM, insist, KILL (lifecycle.py)."""
+    """What a stop takes at most: notice, requests under way, TERM, grace, TERM, insist, KILL (lifecycle)."""
     from ..server.lifecycle import GONE_SECONDS  # noqa: PLC0415 - only here
 
     gateway = profile.gateway
