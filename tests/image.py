@@ -78,6 +78,7 @@ class Builder:
     def image(self, tag: str) -> None:
         if self.has(tag):
             return
+        self.forget()
         say("building the image")
         words = ["--format", "docker", "--isolation", "chroot", "--layers=false", "--pull-never"]
         words += ["--build-arg", "FLAVOUR=cpu"]  # buildah 1.28 leaves out a stage that only a default names
@@ -88,6 +89,12 @@ class Builder:
             for there, here in (("/etc/pip.conf", settings), (certificates, certificates)):
                 words += ["--volume", f"{here}:{there}:ro"]
         self("bud", *words, "-t", tag, str(ROOT), seconds=BUILD_SECONDS)
+
+    def forget(self) -> None:
+        """Images of former files, of 364 MB each."""
+        self("rm", "--all")
+        for each in set(self("images", "--quiet", "--filter", f"reference={NAME}").split()):
+            self("rmi", "--force", each)
 
     def unpacked(self, tag: str) -> Path:
         """The folder with its files and ``config.json``."""
