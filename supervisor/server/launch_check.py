@@ -12,7 +12,6 @@ from functools import partial
 from ..plan.launch import LaunchPlan
 from .background import beside_the_loop
 from .diagnosis import Diagnosis, shortage
-from .memory_watch import MemoryWatch
 from .preflight import check_launch
 from .worker_watch import looks, lost
 
@@ -29,11 +28,11 @@ class LaunchCheck:
     def __init__(
         self,
         plan: LaunchPlan,
-        memory: MemoryWatch,
+        is_released: Callable[[LaunchPlan], bool],
         released: Callable[[LaunchPlan], Awaitable[None]],
         say: Callable[[str], None],
     ) -> None:
-        self._plan, self._memory, self._released, self._say = plan, memory, released, say
+        self._plan, self._is_released, self._released, self._say = plan, is_released, released, say
 
     async def problem(self, *, has_another: bool) -> Diagnosis | None:
         """
@@ -51,7 +50,7 @@ class LaunchCheck:
             return shortage(error) or bug
 
     async def _wait_for_memory(self) -> None:
-        if not self._memory.is_released(self._plan):
+        if not self._is_released(self._plan):
             log.info("waiting for the memory of the server before")
             self._say("waiting for the memory of the server before")
             await self._released(self._plan)

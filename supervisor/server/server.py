@@ -275,7 +275,7 @@ class Server:
 
     async def _check_launch(self, launch: int, plan: LaunchPlan) -> None:
         """A request that comes meanwhile ends PREPARING, or this launch: then nothing comes of this."""
-        check = LaunchCheck(plan, self.memory, self.released, self._set_busy)
+        check = LaunchCheck(plan, self.memory.is_released, self.released, self._set_busy)
         problem = await check.problem(has_another=self.lifecycle.has_another)
         if problem is not None and self.state is State.PREPARING and self.launch == launch:
             self._remember_failure(())  # nothing was launched, so there is no output
