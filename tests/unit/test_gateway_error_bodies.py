@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,9 @@ from supervisor.gateway.api.routes import (
     too_long_in,
     waiting_comment,
 )
+from supervisor.gateway.endpoints import why_refused
 from supervisor.gateway.http_heads import chunk
+from supervisor.gateway.scheduler import Refuse, Ticket
 
 DIALECTS = ("openai", "responses", "anthropic")
 TOO_LONG = (  # of llama-server b11434
@@ -150,3 +153,13 @@ def test_a_comment_is_one_line():
 def test_a_chunk_is_framed_and_nothing_is_no_chunk():
     assert chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
     assert chunk(b"") == b""
+
+
+def test_who_waited_in_vain_for_a_worker_is_told_which_and_when_to_come_again():
+    server = SimpleNamespace(hold=None, why="waits for the worker mini2.local:50052: nobody listens there")
+    trouble = why_refused(Refuse(Ticket(0.0), "late"), server, 1, 600.0)
+    assert (trouble.status, trouble.code) == (503, "not_ready")
+    assert trouble.message == (
+        "No server was ready within 600 s: waits for the worker mini2.local:50052: nobody listens there."
+    )
+    assert trouble.retry_seconds

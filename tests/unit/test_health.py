@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.profile.definition import Health
-from supervisor.server.health import Evidence, HealthVerdict, Watch
+from supervisor.server.health import Evidence, HealthVerdict, Watch, Watcher
 
 POLICY = Health(
     start_timeout_seconds=300, start_limit_seconds=3600, hang_timeout_seconds=60, busy_timeout_seconds=900
@@ -111,3 +113,19 @@ def test_a_probe_that_took_as_long_as_it_may_was_not_held_up():
     judge = watch()
     judge.serving(IDLE, 10.0, answered=True)
     assert not judge.was_held_up(25.5, expected_seconds=15.0)
+
+
+def test_a_watcher_that_is_stopped_just_as_it_is_asked_to_look_ends():
+    """Else it would go on, and doubt a server that is not there any more."""
+    watcher = Watcher(None, None, None, None, serves=None, doubts=None, is_dead=None)
+
+    async def run():
+        pause = asyncio.create_task(watcher._pause(60.0))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        watcher.look()
+        pause.cancel()
+        await asyncio.wait({pause})
+        return pause.cancelled()
+
+    assert asyncio.run(run())
