@@ -19,7 +19,7 @@ from supervisor.memory.accounts import Pool
 from supervisor.memory.engine_figures import measured
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import settings_of
-from supervisor.model.demo import ensure_demo
+from supervisor.model.demo import DEMO_ANSWER, ensure_demo
 from supervisor.model.open import open_model
 from supervisor.options.parse import parse_arguments
 from tests.memory_engine import by_pool
@@ -170,5 +170,5 @@ def test_it_is_ready_with_its_layers_on_the_device_and_answers_to_the_letter(hom
     assert home.status()["server"]["state"] == "ready"
     log = "".join(path.read_text() for path in (home.root / "logs").glob("llama-server*.log"))
     assert "offloaded 3/3 layers to GPU" in log
-    assert "This answer comes from" in home.run("ask", "hello", timeout=COMPILING).stdout
+    assert DEMO_ANSWER in home.run("ask", "hello", timeout=COMPILING).stdout
     home.run("stop")
