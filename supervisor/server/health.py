@@ -34,6 +34,7 @@ SLACK_SECONDS = 1.0  # a look that comes later than this after its time was held
 REFUSALS = 3  # in a row, in half a second: a server that has just closed its socket is still exiting
 REFUSED_PAUSE_SECONDS = 0.25
 CPU_SHARE = 0.02  # of one core: less is a process that only wakes up to sleep again
+WAITING_SHARE, WAITING_SECONDS = 0.002, 0.02  # of one core, and besides: less is spent on our probes alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,13 @@ class Watch:
     def __init__(self, policy: Health, evidence: Evidence, now: float) -> None:
         self._policy, self._evidence = policy, evidence
         self._began = self._answered = self._progressed = self._observed = now
+        self._worked, self._worked_at = evidence, now
 
     def start_over(self, evidence: Evidence, now: float) -> None:
         """Nobody looked since the last time: that time counts for nothing."""
         self._began += now - self._observed
-        self._answered = self._progressed = self._observed = now
-        self._evidence = evidence
+        self._answered = self._progressed = self._observed = self._worked_at = now
+        self._evidence = self._worked = evidence
 
     def was_held_up(self, now: float, expected_seconds: float) -> bool:
         """Whether this look comes much later than ``expected_seconds`` after the last one."""
@@ -86,6 +88,17 @@ class Watch:
             return HealthVerdict.DEAD
         return HealthVerdict.BUSY if idle < silent else HealthVerdict.WAITING
 
+    def is_stuck(self, evidence: Evidence, now: float, *, at_work: bool) -> bool:
+        """
+        Whether it has done nothing for the requests that it has, though it answers probes: llama-server
+        (b11434) does while a worker hangs.  One that works elsewhere takes little time of this machine.
+        """
+        idle = now - self._worked_at
+        worked = evidence.cpu_seconds - self._worked.cpu_seconds > WAITING_SECONDS + WAITING_SHARE * idle
+        if worked or evidence.log_bytes > self._worked.log_bytes or not at_work:
+            self._worked, self._worked_at = evidence, now
+        return now - self._worked_at > self._policy.hang_timeout_seconds
+
     def _note(self, evidence: Evidence, now: float) -> None:
         worked = evidence.cpu_seconds - self._evidence.cpu_seconds
         busy = worked > CPU_SHARE * max(now - self._observed, 0.001)
@@ -106,7 +119,7 @@ _NOBODY = "nobody listens at its address any more"
 class Watcher:
     """
     One launch's.  ``serves()`` is called once, when it is ready; ``doubts(text)`` after each look at one that
-    is; ``is_dead(kind, message)`` when it has to go, and then no more.
+    is; ``is_dead(kind, message)`` when it has to go, and then no more.  ``under_way`` counts its requests.
     """
 
     def __init__(
@@ -119,6 +132,7 @@ class Watcher:
         serves: Callable[[], None],
         doubts: Callable[[str], None],
         is_dead: Callable[[str, str], None],
+        under_way: Callable[[], int] = lambda: 0,
     ) -> None:
         self._plan = plan
         self._child = child
@@ -127,6 +141,7 @@ class Watcher:
         self._serves = serves
         self._doubts = doubts
         self._is_dead = is_dead
+        self._under_way = under_way
         self._cpu_seconds = 0.0
         self._asked_to_look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -249,6 +264,10 @@ class Watcher:
             refusals = refusals + 1 if answer.outcome == "refused" else 0
             if refusals == REFUSALS:
                 self._is_dead("unreachable", _NOBODY)
+                return
+            at_work = bool(self._plan.workers) and self._under_way() > 0
+            if watch.is_stuck(self._evidence(), time.monotonic(), at_work=at_work):
+                self._is_dead("hung", f"it answers no request and makes no progress{suspects(self._plan)}")
                 return
             if verdict is HealthVerdict.DEAD:
                 said = f"is not well ({path} {_refusal(answer)})" if is_ill else "answers no probe"

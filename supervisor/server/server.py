@@ -304,6 +304,7 @@ class Server:
             serves=partial(self._serves, launch, plan, child),
             doubts=self._set_busy,
             is_dead=partial(self._give_up, launch),
+            under_way=self.under_way,
         )
         self.memory.begin(child.identity.pid, asked)
         self._on_change()  # the pid is known now, so readers of the record can find the child
@@ -324,8 +325,7 @@ class Server:
         self.memory.end()
         if is_worth_another_try(plan, diagnosis):
             diagnosis = replace(diagnosis, retryable=True)
-        why = self.failure
-        hung = why is not None and (why.kind, why.message) == ("hung", self.why)
+        hung = self.failure is not None and (self.failure.kind, self.failure.message) == ("hung", self.why)
         if plan.workers and (hung or diagnosis.kind == WORKER_LOST):
             self._blaming = asyncio.ensure_future(self._blame(launch, plan.workers, diagnosis))
         else:

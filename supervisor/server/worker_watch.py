@@ -214,5 +214,6 @@ def _why_unreachable(error: OSError) -> str:
         return _NOBODY
     if isinstance(error, socket.gaierror):
         return f"its name does not resolve ({error.strerror})"
-    why = os.strerror(error.errno) if error.errno else ""  # asyncio has words of its own
-    return f"it cannot be reached{f' ({why})' if why else ''}"
+    if not error.errno:  # our time is over; one that hangs takes two connections, and no more
+        return "it cannot be reached, or it hangs"
+    return f"it cannot be reached ({os.strerror(error.errno)})"  # asyncio has words of its own

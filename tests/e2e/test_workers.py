@@ -70,6 +70,7 @@ class Worker:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            restore_signals=False,  # SIGPIPE stays ignored, as `goss-supervisor worker` has it
         )
 
     def serves(self) -> bool:
@@ -268,7 +269,7 @@ def test_a_cable_that_is_out_for_good_is_found_long_before_the_kernel_gives_up(p
 
 def test_a_worker_that_hangs_is_found_while_a_request_waits_and_clients_are_told_which(pool):
     one, _ = pool.workers
-    pool.profile(health={"hang-timeout": "2s"}, gateway={"hold-timeout": "1s"})
+    pool.profile(health={"hang-timeout": "5s"}, gateway={"hold-timeout": "1s"})
     pool.home.run("restart")
 
     async def run():
@@ -276,14 +277,16 @@ def test_a_worker_that_hangs_is_found_while_a_request_waits_and_clients_are_told
         one.send(signal.SIGSTOP)
         await broken_by(stream, one)
         server = await pool.waits_for(one)
-        assert "does not answer" in server["why"]
+        assert "hangs" in server["why"]
         refused = await pool.clients.ask().result()
         assert (refused.status, refused.error["code"]) == (503, "not_ready")
         assert one.address in refused.error["message"]
         assert b"retry-after:" in refused.head
-        await pool.whole()
 
     asyncio.run(run())
+    pool.profile()  # with the patience that a busy machine needs
+    one.revive()
+    pool.home.run("restart")
 
 
 def test_a_worker_of_another_protocol_is_told_from_one_that_is_gone(pool):
@@ -295,14 +298,15 @@ def test_a_worker_of_another_protocol_is_told_from_one_that_is_gone(pool):
         pytest.skip(f"no RPC server of another version: {reason}")
 
     async def run():
+        before = (await pool.clients.status())["server"]["restarts"]
         two.kill()
         two.start(older)
-        return (await pool.clients.until_state("failed"))["server"]
+        return before, (await pool.clients.until_state("failed"))["server"]
 
-    server = asyncio.run(run())
+    before, server = asyncio.run(run())
     assert f"The worker {two.address} speaks version {older_rpc.VERSION}" in server["why"]
     assert "engine update" in server["last_failure"]["hint"]
-    assert server["restarts"] == 0
+    assert server["restarts"] == before
     two.kill()
     two.start()
     pool.home.run("restart")

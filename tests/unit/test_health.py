@@ -129,3 +129,29 @@ def test_a_watcher_that_is_stopped_just_as_it_is_asked_to_look_ends():
         return pause.cancelled()
 
     assert asyncio.run(run())
+
+
+def test_a_server_that_answers_probes_and_does_nothing_for_its_requests_is_stuck():
+    """Its worker hangs.  What our probes cost is no work."""
+    judge = watch()
+    assert not judge.is_stuck(IDLE, 59.0, at_work=True)
+    assert judge.is_stuck(Evidence(100, 5.1), 61.0, at_work=True)
+
+
+def test_a_server_that_has_nothing_to_do_is_never_stuck():
+    judge = watch()
+    assert not judge.is_stuck(IDLE, 3600.0, at_work=False)
+    assert not judge.is_stuck(IDLE, 3659.0, at_work=True)  # its request is new
+
+
+def test_a_server_whose_workers_do_nearly_all_is_not_stuck():
+    """A token now and then takes some milliseconds here."""
+    judge = watch()
+    for second in range(1, 600):
+        assert not judge.is_stuck(Evidence(100, 5.0 + 0.004 * second), float(second), at_work=True)
+
+
+def test_a_time_in_which_nobody_looked_makes_nobody_stuck():
+    judge = watch()
+    judge.start_over(IDLE, 3600.0)
+    assert not judge.is_stuck(IDLE, 3601.0, at_work=True)
