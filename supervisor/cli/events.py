@@ -152,27 +152,37 @@ def runs_in(found: Iterable[HomeEvent]) -> Iterator[Run]:
         server = event.get("server")
         if event["kind"] == "daemon":
             open_.clear()  # its servers end with it; how, it told, or was killed
-        elif isinstance(server, str) and event.get("state") in SERVES and "digest" in event:
+        elif isinstance(server, str) and _text(event, "state") in SERVES and "digest" in event:
             if not event.get("trial"):
                 runs.append(_begun(event, server))
                 open_[server] = runs[-1]
         elif "served_seconds" in event and (run := open_.pop(str(server), None)):
-            run.served_seconds, run.tokens_per_second = event["served_seconds"], event["tokens_per_second"]
-            run.ended = event.get("cause") or event["why"] or event["state"]
+            run.served_seconds = _number(event, "served_seconds")
+            run.tokens_per_second = _number(event, "tokens_per_second")
+            run.ended = _text(event, "cause") or _text(event, "why") or _text(event, "state")
     return iter(runs)
 
 
 def _begun(event: HomeEvent, server: str) -> Run:
     return Run(
         server,
-        event["profile"],
+        _text(event, "profile"),
         event["at"],
-        event["build"],
-        event["flavour"],
-        event["digest"],
-        event["load_seconds"],
-        event["memory_bytes"],
+        _text(event, "build"),
+        _text(event, "flavour"),
+        _text(event, "digest"),
+        _number(event, "load_seconds"),
+        _number(event, "memory_bytes"),
     )
+
+
+def _text(event: HomeEvent, name: str) -> str:
+    """Another version may have written it; "" for none."""
+    return value if isinstance(value := event.get(name), str) else ""
+
+
+def _number(event: HomeEvent, name: str) -> Any:  # noqa: ANN401 - an int where it was one
+    return value if type(value := event.get(name)) in {int, float} else None
 
 
 def with_notes(runs: Iterable[Run]) -> Iterator[Run]:

@@ -6,7 +6,8 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from io import BufferedReader
 from pathlib import Path
 
 import click
@@ -58,7 +59,7 @@ def _last(path: Path, count: int | None) -> Iterator[bytes]:
         yield from file if count is None else deque(file, maxlen=count)
 
 
-def follow_lines(path: Path) -> Iterator[bytes]:
+def follow_lines(path: Path) -> Generator[bytes]:
     """
     Lines from the end on; a file that was rotated or begun anew is read from its start.
 
@@ -67,26 +68,32 @@ def follow_lines(path: Path) -> Iterator[bytes]:
     file, rest = (path.open("rb") if path.exists() else None), b""
     if file:
         file.seek(0, os.SEEK_END)
-    while True:
-        chunk = file.read() if file else b""
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from whole
-        if chunk:
-            continue
-        if _is_another(path, file):
-            if file:
-                file.close()
-            file = path.open("rb")
-            continue
-        time.sleep(POLL_SECONDS)
+    try:
+        while True:
+            chunk = file.read() if file else b""
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from whole
+            if chunk:
+                continue
+            if _is_another(path, file):
+                if file:
+                    *whole, rest = (rest + file.read()).split(b"\n")  # what came just before it was put aside
+                    yield from whole
+                    file.close()
+                file, rest = path.open("rb"), b""
+                continue
+            time.sleep(POLL_SECONDS)
+    finally:
+        if file:
+            file.close()
 
 
-def _is_another(path: Path, file: object) -> bool:
+def _is_another(path: Path, file: BufferedReader | None) -> bool:
     try:
         there = path.stat()
     except FileNotFoundError:
         return False
     if file is None:
         return True
-    have = os.fstat(file.fileno())  # type: ignore[attr-defined]
-    return (there.st_ino, there.st_dev) != (have.st_ino, have.st_dev) or there.st_size < have.st_size
+    have = os.fstat(file.fileno())
+    return (there.st_ino, there.st_dev) != (have.st_ino, have.st_dev) or there.st_size < file.tell()

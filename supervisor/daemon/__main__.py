@@ -6,6 +6,7 @@ what it runs: no YAML, no click, no downloads.  Plans come finished.
 from __future__ import annotations
 
 import asyncio
+import errno
 import faulthandler
 import json
 import logging
@@ -13,7 +14,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -22,7 +23,7 @@ from typing import Any
 
 from ..errors import AlreadyRunning, SupervisorError
 from ..home.control_socket import endpoint
-from ..home.event_log import EVENT_BYTES, EventFormatter, events_file
+from ..home.event_log import EVENT_BYTES, EventFormatter, events_file, is_something_else
 from ..home.identity import ourselves
 from ..home.orphan import end_session, forget_session
 from ..home.places import daemon_lock, daemon_log, make_folders, session_paths
@@ -146,8 +147,6 @@ def _set_up_logging(paths: Paths, shown: Terminal | None) -> QueueListener:
     A thread writes the files, which ends when the listener is stopped: a disk that hangs stops no server.
     """
     written = RotatingFileHandler(daemon_log(paths), maxBytes=LOG_BYTES, backupCount=2)
-    events = RotatingFileHandler(events_file(paths), maxBytes=EVENT_BYTES, backupCount=1)
-    events.setFormatter(EventFormatter())
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     heard: list[logging.Handler] = [QueueHandler(lines)]
     if shown:
@@ -160,9 +159,23 @@ def _set_up_logging(paths: Paths, shown: Terminal | None) -> QueueListener:
         if handler.formatter is None:
             handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=heard)
-    listener = QueueListener(lines, written, events)
+    listener = QueueListener(lines, written, *_event_log(paths))
     listener.start()
     return listener
+
+
+def _event_log(paths: Paths) -> Iterator[logging.Handler]:
+    """None where it cannot be written, which is no reason to serve nobody."""
+    file = events_file(paths)
+    try:
+        if is_something_else(file):  # a pipe would wait for its reader
+            raise OSError(errno.EINVAL, "it is no file")
+        events = RotatingFileHandler(file, maxBytes=EVENT_BYTES, backupCount=1)
+    except OSError as error:
+        log.warning("events are not kept: %s cannot be written: %s", file, error.strerror)
+    else:
+        events.setFormatter(EventFormatter())
+        yield events
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ..decoding import parse
 from ..paths import Paths
 from ..progress import iso
 
@@ -50,6 +52,8 @@ def record_event(paths: Paths, kind: EventKind, text: str, **fields: object) -> 
     """What a command did to the home.  A disk that is full keeps nobody from doing it."""
     with suppress(OSError):
         events_file(paths).parent.mkdir(parents=True, exist_ok=True)
+        if is_something_else(events_file(paths)):
+            return
         line = _line(time.time(), "info", text, {"kind": kind, **fields}) + "\n"
         descriptor = os.open(events_file(paths), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with open(descriptor, "ab", buffering=0) as file:  # noqa: PTH123 - in one write, so that none is torn
@@ -59,18 +63,25 @@ def record_event(paths: Paths, kind: EventKind, text: str, **fields: object) -> 
 def read_events(paths: Paths) -> Iterator[dict[str, Any]]:
     """Oldest first, from the files.  A line that is none, as a power cut leaves, is left out."""
     for file in (events_before(paths), events_file(paths)):
+        if is_something_else(file):
+            continue
         with suppress(FileNotFoundError), file.open("rb") as lines:
             yield from filter(None, map(event_in, lines))
+
+
+def is_something_else(file: Path) -> bool:
+    """A folder, or a pipe, which would never end."""
+    return file.exists() and not file.is_file()
 
 
 def event_in(line: bytes) -> dict[str, Any] | None:
     """The event that this line is; None for anything else."""
     try:
-        found = json.loads(line)
-    except ValueError:
+        found = parse(line)
+        datetime.fromisoformat(found["at"])
+    except (ValueError, LookupError, TypeError):
         return None
-    is_event = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in _ALWAYS)
-    return found if is_event else None
+    return found if all(isinstance(found.get(name), str) for name in _ALWAYS) else None
 
 
 _ALWAYS = ("at", "level", "kind", "text")

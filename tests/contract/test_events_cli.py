@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from supervisor.cli.events import events, history
 from supervisor.errors import UsageError
-from supervisor.home.event_log import record_event
+from supervisor.home.event_log import events_file, record_event
+from supervisor.home.places import daemon_log
 
 from ..fakes.launching import BOUND_SECONDS, end_daemon
 from .test_session import home  # noqa: F401 - a fixture
@@ -48,6 +49,13 @@ def test_what_happened_is_there_after_the_daemon_has_gone(home):  # noqa: F811
     assert runs[0]["ended"] != runs[1]["ended"]
     assert all(each["load_seconds"] is not None and each["memory_bytes"] for each in runs)
     assert len(run(history, "q").splitlines()) == 2
+
+
+def test_a_pipe_in_place_of_the_file_keeps_no_daemon_from_starting(home):  # noqa: F811
+    events_file(home.paths).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(events_file(home.paths))
+    home.start(home.plan("p"))
+    assert "events are not kept" in daemon_log(home.paths).read_text()
 
 
 def test_what_comes_is_followed_and_shown_harmless(home):  # noqa: F811

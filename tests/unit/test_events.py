@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from supervisor.cli import logs
 from supervisor.cli.events import RUNS_TO_KNOW, Run, runs_in, with_notes
 from supervisor.daemon.announcements import Announcements, usual_rate
 from supervisor.gateway.api.routes import Trouble
@@ -65,7 +70,17 @@ def test_a_message_becomes_a_line_with_the_fields_of_its_kind(heard):
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"{", b"[]", b"\xff", b'{"at": 1, "level": "", "kind": "", "text": ""}']
+    "line",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"at": 1, "level": "", "kind": "", "text": ""}',
+        b'{"at": "soon", "level": "", "kind": "", "text": ""}',
+        b'{"at": "2026-11-30", "level": "", "kind": ""}',
+        b"[" * 100_000,
+    ],
 )
 def test_a_line_that_is_no_event_is_none(line):
     assert event_in(line) is None
@@ -81,6 +96,40 @@ def test_they_are_read_from_both_files_and_a_torn_line_is_left_out(tmp_path):
         file.write(b'{"at": "2026-11-30T1')
     assert [each["text"] for each in read_events(paths)] == ["first", "second"]
     assert events_file(paths).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_in_its_place_holds_up_nobody(tmp_path, make):
+    paths = Paths.under(tmp_path)
+    record_event(paths, "download", "first")
+    events_file(paths).rename(events_before(paths))
+    make(events_file(paths))
+    record_event(paths, "download", "lost")
+    assert [each["text"] for each in read_events(paths)] == ["first"]
+
+
+def test_a_file_that_is_put_aside_or_emptied_is_followed_on(tmp_path, monkeypatch):
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b"before\n")
+
+    def empty():
+        file.write_bytes(b"one\n")
+
+    def put_aside():
+        with file.open("ab") as last:
+            last.write(b"last\n")
+        file.rename(tmp_path / "events.jsonl.1")
+        file.write_bytes(b"next\n")
+
+    steps, look = iter((empty, put_aside)), logs._is_another
+
+    def happens_first(*seen):  # in the moment after a read that found nothing
+        next(steps)()
+        return look(*seen)
+
+    monkeypatch.setattr(logs, "_is_another", happens_first)
+    with closing(logs.follow_lines(file)) as lines:
+        assert list(islice(lines, 3)) == [b"one", b"last", b"next"]
 
 
 def test_a_command_goes_on_where_its_event_cannot_be_written(tmp_path):
@@ -213,3 +262,21 @@ def test_refused_keys_are_told_once_a_minute_with_their_number(heard):
     refused.note(unknown)
     assert heard()[-1]["text"] == "refused, 3 requests: No."
     assert heard()[-1]["requests"] == {"invalid_api_key": 3}
+
+
+def test_what_another_version_wrote_of_a_run_is_unknown():
+    begun = {
+        "at": "2026-11-30",
+        "level": "info",
+        "kind": "state",
+        "text": "",
+        "server": "s",
+        "state": "ready",
+    }
+    ended = {**begun, "state": [], "served_seconds": "long", "cause": 7}
+    runs = list(
+        with_notes(runs_in([{**begun, "digest": 1, "load_seconds": "x", "memory_bytes": True}, ended]))
+    )
+    assert [(each.profile, each.load_seconds, each.memory_bytes, each.served_seconds) for each in runs] == [
+        ("", None, None, None)
+    ]
