@@ -6,7 +6,6 @@ what it runs: no YAML, no click, no downloads.  Plans come finished.
 from __future__ import annotations
 
 import asyncio
-import errno
 import faulthandler
 import json
 import logging
@@ -167,9 +166,10 @@ def _set_up_logging(paths: Paths, shown: Terminal | None) -> QueueListener:
 def _event_log(paths: Paths) -> Iterator[logging.Handler]:
     """None where it cannot be written, which is no reason to serve nobody."""
     file = events_file(paths)
+    if is_something_else(file):  # opening a pipe would wait for its reader
+        log.warning("events are not kept: %s is no file", file)
+        return
     try:
-        if is_something_else(file):  # a pipe would wait for its reader
-            raise OSError(errno.EINVAL, "it is no file")
         events = RotatingFileHandler(file, maxBytes=EVENT_BYTES, backupCount=1)
     except OSError as error:
         log.warning("events are not kept: %s cannot be written: %s", file, error.strerror)

@@ -139,9 +139,11 @@ def greet(address: WorkerAddress) -> Greeted | WorkerTrouble:
 
 def _answer(connection: socket.socket, greeting: bytes) -> str | None:
     """The protocol; "" where the connection is closed instead, None for what no RPC server says."""
+    ends_at = time.monotonic() + GREETING_SECONDS  # for all of it, however it drips
     connection.sendall(greeting)
     received, found = b"", ""
     while not found and (more := connection.recv(512)):
+        connection.settimeout(max(ends_at - time.monotonic(), 0.001))
         received += more
         answer = protocol_in(received)
         if answer is None:

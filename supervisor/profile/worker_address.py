@@ -19,8 +19,10 @@ WITHOUT_WORKER_ABOUT = (
     "While a worker is gone: 'wait' for it, or go on with a 'smaller' launch that needs none of them. "
     "Without it: wait."
 )
-_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
-ADDRESS_PATTERN = rf"{_HOST}(?::[0-9]{{1,5}})?"
+_LABEL = (
+    r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"  # of a longer one, getaddrinfo makes a UnicodeError
+)
+ADDRESS_PATTERN = rf"{_LABEL}(?:\.{_LABEL}){{0,63}}(?::[0-9]{{1,5}})?"
 WHAT = "an address such as mini2.local or 10.0.0.3:50052"
 _CARRIER = IPv4Network("100.64.0.0/10")  # RFC 6598; Tailscale's, too
 _ONLY_IPV4 = "llama.cpp's RPC speaks IPv4 only; write the machine's IPv4 address, or its name"

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+from ..engine.adapters.rpc_server import protocol_in
 from ..plan.launch import LaunchPlan
 from ..profile.worker_address import parse_worker
 from .diagnosis import WORKER_LOST, Diagnosis
@@ -36,7 +37,6 @@ KEEPALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPALIVE": 4, "TCP_KEEPINTVL": 2, "TCP_KEE
 
 _HELLO_COMMAND, _CAPABILITIES_BYTES = 14, 24
 HELLO = struct.pack("<BQ", _HELLO_COMMAND, _CAPABILITIES_BYTES) + bytes(_CAPABILITIES_BYTES)
-_VERSION = struct.Struct("<Q3B")  # size of the answer; major, minor, patch
 _ANSWER_BYTES = 8 + 4 + _CAPABILITIES_BYTES
 _NOBODY = "nobody listens there"
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -74,10 +74,9 @@ async def look(worker: str) -> WorkerLook:
             return WorkerLook(worker, trouble="it does not answer: it hangs, or it serves another computer")
         except OSError:
             answer = b""
-    if len(answer) < _ANSWER_BYTES:
+    if len(answer) < _ANSWER_BYTES or not (protocol := protocol_in(answer)):
         return WorkerLook(worker, trouble="what answers there is no RPC server that this program knows")
-    _, *version = _VERSION.unpack_from(answer)
-    return WorkerLook(worker, protocol=".".join(map(str, version)))
+    return WorkerLook(worker, protocol=protocol)
 
 
 async def looks(workers: Sequence[str]) -> list[WorkerLook]:

@@ -71,11 +71,12 @@ async def test_who_gives_up_on_a_worker_leaves_by_a_reset():
     worker.end()
 
 
+@pytest.mark.parametrize("body", [b"", b"x" * 100])
 @promise
-async def test_what_speaks_something_else_is_no_worker():
+async def test_what_speaks_something_else_is_no_worker(body):
     async def hang_up(reader, writer):
         await reader.readexactly(9)
-        writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n" + body)
         writer.close()
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)

@@ -13,6 +13,7 @@ from supervisor.profile.worker_address import WorkerAddress, parse_worker, parse
         ("mini2.local", "mini2.local:50052"),
         ("10.0.0.3:50053", "10.0.0.3:50053"),
         (" mini-2 ", "mini-2:50052"),
+        ("my_box.lan", "my_box.lan:50052"),
         ("localhost:1", "localhost:1"),
     ],
 )
@@ -28,7 +29,19 @@ def test_ipv6_is_refused_with_the_reason(written):
 
 @pytest.mark.parametrize(
     "written",
-    ["", "http://mini2.local", "mini2:port", "mini2:1:2", "a b", "mini2:0", "mini2:70000", "-x", "a,b"],
+    [
+        "",
+        "http://mini2.local",
+        "mini2:port",
+        "mini2:1:2",
+        "a b",
+        "mini2:0",
+        "mini2:70000",
+        "-x",
+        "a,b",
+        "a..b",
+        "a" * 64,
+    ],
 )
 def test_what_is_no_address_is_refused(written):
     with pytest.raises(ValueError, match="must"):
