@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -139,6 +141,24 @@ def test_one_that_takes_connections_and_says_nothing_is_in_use_and_the_engine_is
     found = probe(silent, build_at(tmp_path / "never-run"))
     assert found.kind == "busy"
     assert "one llama-server at a time" in found.hint
+
+
+def test_an_answer_that_drips_is_given_up_in_time(monkeypatch):
+    now, wait = [0.0], [worker_probe.GREETING_SECONDS]
+    answer = iter((28).to_bytes(8, "little") + bytes(28))
+
+    def one_byte(_):
+        if wait[0] < 1:
+            raise TimeoutError
+        now[0] += 1
+        return bytes([next(answer)])
+
+    drips = SimpleNamespace(sendall=len, recv=one_byte, settimeout=partial(wait.__setitem__, 0))
+    monkeypatch.setattr(worker_probe, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(worker_probe, "GREETING_SECONDS", 5.0)
+    with pytest.raises(TimeoutError):
+        worker_probe._answer(drips, HELLO)
+    assert now[0] == 5
 
 
 def test_another_program_on_that_port_is_no_worker():
