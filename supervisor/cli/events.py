@@ -9,6 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from statistics import median
 from typing import Any, get_args
 
@@ -29,6 +30,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SINCE_HELP = "30m, 12h, 7d, or a time such as 2026-11-30T08:00."
 SLOWER = 0.75  # of the median of earlier runs: below the noise of machines that do other things too
 RUNS_TO_KNOW = 3
+RUNS_COMPARED = 50  # the last ones: a machine changes, and a file may list very many
 SERVES = frozenset({"ready", "degraded"})
 
 
@@ -187,7 +189,7 @@ def _number(event: HomeEvent, name: str) -> Any:  # noqa: ANN401 - an int where 
 
 def with_notes(runs: Iterable[Run]) -> Iterator[Run]:
     """Each compared with those before it that had the same settings, engine and build."""
-    before: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    before: dict[tuple[str, str, str], deque[Run]] = defaultdict(partial(deque, maxlen=RUNS_COMPARED))
     for run in runs:
         alike = before[run.digest, run.build, run.flavour]
         run.note = ", ".join(filter(None, (_slower_load(run, alike), _slower_answers(run, alike))))

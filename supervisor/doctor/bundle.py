@@ -86,7 +86,7 @@ def _logs(paths: Paths) -> Iterator[tuple[str, str]]:
     files = [daemon_log(paths), events_before(paths), events_file(paths)]
     for name in (SERVER, *other_servers(paths)):
         files += server_logs(paths, name)
-    for file in files:
+    for file in filter(Path.is_file, files):  # a pipe would never end
         with suppress(OSError), file.open("rb") as log:
             log.seek(max(file.stat().st_size - _MOST_BYTES, 0))
             yield f"logs/{file.name}", log.read().decode(errors="replace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import io
+import os
 import socket
 import tarfile
 from datetime import UTC, datetime
@@ -199,6 +200,7 @@ def test_the_archive_has_the_ends_of_the_logs_and_replaces_no_file(tmp_path):
     paths = Paths.under(tmp_path)
     paths.logs.mkdir(parents=True)
     (paths.logs / "daemon.log").write_bytes(b"x" * 1_000_000 + b"the end\n")
+    os.mkfifo(paths.logs / "llama-server.log")  # would never end
     names = write_bundle(tmp_path / "report.tar.gz", paths, {"findings.json": "[]"})
     assert {"findings.json", "versions.txt", "logs/daemon.log"} <= set(names)
     with tarfile.open(fileobj=io.BytesIO((tmp_path / "report.tar.gz").read_bytes())) as archive:

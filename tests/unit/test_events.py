@@ -264,6 +264,13 @@ def test_refused_keys_are_told_once_a_minute_with_their_number(heard):
     assert heard()[-1]["requests"] == {"invalid_api_key": 3}
 
 
+def test_a_run_is_compared_with_the_last_ones_alone():
+    at = "2026-11-30"
+    runs = [Run("s", "p", at, "b", "f", "d", seconds, None) for seconds in [1.0] * 50 + [9.0] * 60]
+    assert "slower" in list(with_notes(runs))[50].note
+    assert runs[-1].note == ""
+
+
 def test_what_another_version_wrote_of_a_run_is_unknown():
     begun = {
         "at": "2026-11-30",

@@ -74,7 +74,7 @@ def test_a_peer_is_an_address_or_a_mapping():
         ("- [http://a]", "not a list"),
         ("- {name: big}", "is missing: which address?"),
         ("- {url: 'http://a', api-key: x}", "no such key"),
-        ("- {url: 'http://a', api-key-env: sk-123}", "the name of an environment variable, not a key"),
+        ("- {url: 'http://a', api-key-env: sk-123}", "variable, not a key, not this text"),
         ("- {url: 'http://a', name: a/b}", "must be a name"),
         ("- {url: 'http://a', ca-file: /x}", "is for https addresses"),
         ("- http://a\n- http://A:81", "two peers are called"),
