@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 from ..plan.launch import LaunchPlan
 from ..profile.worker_address import parse_worker
-from .diagnosis import WORKER_LOST, Diagnosis
+from .diagnosis import OF_WORKERS, WORKER_LOST, Diagnosis
 from .shortage import is_ours
 
 CONNECT_SECONDS = 3.0
@@ -98,6 +98,9 @@ async def blamed(workers: Sequence[str], diagnosis: Diagnosis) -> Diagnosis:
     says which one it was, and never that one hangs.
     """
     is_theirs = diagnosis.kind == WORKER_LOST
+    if diagnosis.kind in OF_WORKERS and not is_theirs:
+        spoken = {each.protocol for each in await looks(workers) if f"{each.worker} " in diagnosis.message}
+        return replace(diagnosis, message=f"{diagnosis.message.rstrip('.')}: {''.join(spoken) or 'unknown'}.")
     if is_theirs and any(each in diagnosis.message for each in workers):
         return diagnosis
     if found := await missing(workers):
