@@ -43,7 +43,8 @@ ROOMS: dict[str, Room] = {
     "model": Room("GGUF: headers from files and over HTTP, the hub, the demo model", (*BASE, "download")),
     "engine": Room(
         "llama.cpp builds: what is installed, what suits (pure), what is released, proved and compiled; "
-        "`adapters/`: what is particular to llama-server, and to any other program by its command",
+        "`adapters/`: what is particular to llama-server, to its RPC server, and to any other program by its "
+        "command",
         (*BASE, "download", "hardware", "options", "profile", "model"),
     ),
     "memory": Room(

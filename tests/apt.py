@@ -7,9 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 DOWNLOAD_SECONDS = 180.0  # for all of it
 INSTALL_SECONDS = 300.0
+POLICY = Path("/usr/sbin/policy-rc.d")  # Debian's packages ask it before they start what they bring
 APT = (
     *("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"),
     *("-o", "DPkg::Lock::Timeout=60", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20"),
@@ -40,9 +44,24 @@ def install(*packages: str) -> None:
             break
     else:
         raise CannotInstall(f"the download failed: {last_words(done)}")
-    done = run([*APT, "--no-download", *wanted], INSTALL_SECONDS)
+    with no_services():
+        done = run([*APT, "--no-download", *wanted], INSTALL_SECONDS)
     if done is None or done.returncode != 0:
         raise CannotInstall(f"the installation failed: {last_words(done)}")
+
+
+@contextmanager
+def no_services() -> Iterator[None]:
+    """What is installed in this block does not start by itself, as nginx would, on port 80."""
+    is_ours = not POLICY.exists()
+    if is_ours:
+        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        if is_ours:
+            POLICY.unlink()
 
 
 def run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str] | None:

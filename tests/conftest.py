@@ -12,12 +12,6 @@ from hypothesis import settings
 from .fakes.loops import LOOPS, choose
 
 ROOT = Path(__file__).parent.parent
-WITHOUT_ENGINES = {
-    "tests/e2e/test_command_engine.py",  # its servers are scripts, but for one test that is skipped nearly everywhere
-    "tests/e2e/test_page_views.py",  # its servers are scripts
-    "tests/e2e/test_release.py",  # downloads most of the time
-    "tests/e2e/test_tune.py",  # its servers are scripts
-}
 
 # A slow machine is no failure of ours: what must not take long is measured in bench/.
 settings.register_profile("patient", deadline=None)
@@ -30,24 +24,28 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """
-    All tests that run engines go to one worker: an engine's threads spin while they wait for one another,
-    so two engines on the same cores make each other a hundred times slower.
+    What is large comes first, and what is small fills up the end.
+
+    Tests that run engines with several threads go to one worker: the threads spin while they wait for one
+    another, so two engines on the same cores make each other a hundred times slower.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class EnginesTogether(LoadScopeScheduling):
+    class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return "engines" if runs_engines(nodeid.partition("::")[0]) else nodeid
+            return scope_of(nodeid.partition("::")[0]) or nodeid
 
-    return EnginesTogether(config, log)
+    return Scheduling(config, log)
 
 
 @cache
-def runs_engines(file):
-    """Whether a file of tests, named from the root, has some that keep an engine computing."""
-    if file in WITHOUT_ENGINES:
-        return False
-    return file.startswith("tests/e2e/") or "mark.engine" in (ROOT / file).read_text("utf-8")
+def scope_of(file):
+    """Which tests of a file, named from the root, go to one worker; empty where each may go to any."""
+    text = (ROOT / file).read_text("utf-8")
+    if "mark.engine" in text and not file.startswith("tests/e2e/"):
+        return "engines"
+    stays = file.startswith(("tests/unit/", "tests/e2e/")) or 'scope="module"' in text
+    return file if stays else ""
 
 
 @pytest.fixture(params=LOOPS, scope="module")

@@ -111,13 +111,17 @@ def status(now: float) -> dict:
         {"device": "RAM", "name": "", "total_bytes": 64 * GIB, "left_bytes": 41 * GIB, "leave_bytes": 2 * GIB, "others_bytes": 17 * GIB,
          "shares": [{"server": "default", "profile": "gpt-oss-20b", "planned_bytes": GIB, "measured_bytes": None}, {"server": "coder", "profile": "coder", "planned_bytes": 2 * GIB, "measured_bytes": 3 * GIB}]},
     ]  # fmt: skip
+    peers = [
+        {"name": "bigbox", "url": "http://bigbox.lan:8080", "state": "up", "why": "", "models": 3, "loaded": ["gpt-oss-120b"], "requests_under_way": 1},
+        {"name": "attic", "url": "http://attic.lan:8080", "state": "down", "why": "it does not answer within 5 s", "models": 1, "loaded": [], "requests_under_way": 0},
+    ]  # fmt: skip
     jobs = [
         {"id": 1, "command": "pull", "words": "model pull gpt-oss-120b", "since": iso(BEGAN), "line": f"gpt-oss-120b-00001-of-00003.gguf {share:.0%}, 112 MiB/s, 4 min left", "ended": None, "exit_code": None, "result": None, "error": "", "hint": "", "superseded": False},
     ]  # fmt: skip
     return {
         "schema": 2, "servers": servers, "server": servers[0], "served": served, "memory": memory, "jobs": jobs,
         "daemon": {"pid": 4000, "version": "4.0", "uptime_seconds": 5000, "memory_bytes": 33 << 20, "control": "/run/control.sock"},
-        "gateway": {"connections": 5, "requests_under_way": 2, "requests_waiting": 1, "waiting": waits},
+        "gateway": {"connections": 5, "requests_under_way": 2, "requests_waiting": 1, "waiting": waits, "peers": peers},
         "loads_waiting": [], "update": {"current": "b11434", "available": "b11549", "note": ""},
     }  # fmt: skip
 

@@ -1,9 +1,9 @@
 """
 Provides what some tests need of the system: ``python -I tests/tools.py``, as bin/test does.
 
-Process supervisors, shells, a browser and ip: what is there serves, else Debian's is installed where root runs
-the tests.  Prints a shell assignment on stdout, and on stderr what could not be had, and why; nothing of it is
-a failure, since not every system has it, and the tests in question are skipped then.
+Process supervisors, shells, load balancers, a browser and ip: what is there serves, else Debian's is installed
+where root runs the tests.  Prints a shell assignment on stdout, and on stderr what could not be had, and why;
+nothing of it is a failure, since not every system has it, and the tests in question are skipped then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 BROWSER = "chromium-headless-shell"  # Debian 12 and newer; 100 MB to download, 310 MB on disk
 PROOF_SECONDS = 60.0
 # program and package; of OpenRC not, which brings files into /etc that change what the machine is
-PACKAGES = {"runsv": "runit", "s6-svscan": "s6", "zsh": "zsh", "fish": "fish", "ip": "iproute2"}
+PACKAGES = {
+    "runsv": "runit",
+    "s6-svscan": "s6",
+    "zsh": "zsh",
+    "fish": "fish",
+    "haproxy": "haproxy",
+    "nginx": "nginx-light",
+    "ip": "iproute2",
+}
 
 
 def browser() -> str:

@@ -75,6 +75,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "plan": ("plan", "Show whether a profile fits, and its command line."),
         "serve": ("serve", "List, add and remove the profiles that config.yaml serves."),
         "key": ("key", "Make, list, limit and remove the keys of clients."),
+        "worker": ("worker", "Lend this computer's memory to a llama-server on another one."),
         "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
         "service": ("service", "Run as a service of systemd, launchd or the Task Scheduler."),
         "completion": ("completion", "Print the completion script of a shell."),

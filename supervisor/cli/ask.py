@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -184,14 +185,34 @@ def chat_server(paths: Paths, model: str | None) -> ChatServer:
         names |= {
             name.lower() for each in servers for name in (each["profile"] or "", *each.get("aliases", ()))
         }
-    if model and names and model.lower() not in names and model.lower().rpartition(":")[0] not in names:
+    is_known = not (model and names) or {model.lower(), model.lower().rpartition(":")[0]} & names
+    peers = [each["name"] for each in (running.get("listen") or {}).get("peers", ())]
+    if model and not is_known and not (peers and _is_at_peer(running, model, peers)):
+        others = f", and what the peers {', '.join(peers)} have" if peers else ""
         raise NotFound(
-            f"No model that is served here is called {model}: there is {', '.join(sorted(names))}.",
+            f"No model that is served here is called {model}: there is {', '.join(sorted(names))}{others}.",
             hint=f"goss-supervisor run {model}, or goss-supervisor load {model}",
         )
     plan = running.get("plan") or {}
     is_main = model is None or model == plan.get("profile") or model in plan.get("aliases", ())
     return ChatServer(running["url"], running["key"], model, is_base=is_main and _is_base(plan, paths))
+
+
+def _is_at_peer(running: Mapping[str, Any], model: str, peers: list[str]) -> bool:
+    """As the gateway knows it.  What begins with a peer's name it answers, or refuses with the reason."""
+    import requests  # noqa: PLC0415 - see below
+
+    if model.partition("/")[0].lower() in map(str.lower, peers):
+        return True
+    session = _session(ChatServer(running["url"], running["key"]))
+    with suppress(requests.RequestException):
+        names = (model, model.rpartition(":")[0] or model)
+        found = (
+            session.get(f"{running['url']}/v1/models/{quote(name)}", timeout=CONNECT_SECONDS)
+            for name in names
+        )
+        return any(each.ok for each in found)
+    return False
 
 
 def _is_base(plan: Mapping[str, Any], paths: Paths) -> bool:

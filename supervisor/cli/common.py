@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -102,3 +102,57 @@ def show_default_profile(paths: Paths) -> Fit:
     default = default_profile(paths)
     click.echo(f"profile: {default.name}, {default.reason}", err=True)
     return default
+
+
+WORKER = "worker"
+"""The profile that it starts; one of the user's own may extend it."""
+
+
+def worker_options(function: Function) -> Function:
+    """Adds ``listen``, ``devices`` and ``memory``: texts, or None."""
+    about = "The private address that the other computer reaches this one by; the port is 50052 without one."
+    listen = click.option("--listen", metavar="ADDRESS", help=about)
+    about = "Which devices to lend: CUDA0,CUDA1, or CPU.  Default: all GPUs; without one, the main memory."
+    devices = click.option("--devices", metavar="NAMES", help=about)
+    about = "The most that each device lends (12GiB), if the build has an option for it.  Default: all."
+    return listen(devices(click.option("--memory", metavar="SIZE", help=about)(function)))
+
+
+def settings_of_worker(
+    paths: Paths, listen: str | None, devices: str | None, memory: str | None, more: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """
+    As words of ``--set``.  Raises UsageError for an address that others than a private network reach, and for
+    none, unless the profile says it; NetworkError for a name that does not resolve; ConfigError for a profile
+    that is wrong.
+    """
+    found = (*_words(listen, devices, memory), *more)
+    if listen is not None:
+        _refuse_public(listen)
+    elif not _says_where(paths, found):
+        from ..prepare.machine_checks import private_hint  # noqa: PLC0415 - YAML: only here
+
+        missing = "A worker needs the address that the other computer reaches it by: --listen."
+        raise UsageError(missing, hint=private_hint())
+    return found
+
+
+def _words(listen: str | None, devices: str | None, memory: str | None) -> Iterator[str]:
+    named = {"listen": listen, "devices": devices, "memory": memory}
+    return (f"lend.{name}={value}" for name, value in named.items() if value is not None)
+
+
+def _refuse_public(listen: str) -> None:
+    from ..prepare.machine_checks import private_address, private_hint  # noqa: PLC0415 - YAML: only here
+
+    try:
+        private_address(listen)
+    except ValueError as error:
+        raise UsageError(f"--listen {listen} {error}.", hint=private_hint()) from error
+
+
+def _says_where(paths: Paths, settings: tuple[str, ...]) -> bool:
+    from ..profile.resolve import resolve  # noqa: PLC0415 - YAML: only here
+    from ..profile.store import ProfileStore  # noqa: PLC0415
+
+    return resolve(WORKER, ProfileStore(paths.profiles), parse_settings(settings)).lend.is_worker

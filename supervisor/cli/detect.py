@@ -38,7 +38,8 @@ def detect(*, hardware_file: Path | None, verbose: bool, as_json: bool) -> None:
     """
     Show what this computer is, and which profile fits it.
 
-    -v adds power settings, memory modules, and what to change about them.  Save the output of --json to a
+    The workers that config.yaml names are listed with their memory.  -v adds power settings, memory modules,
+    and what to change about them.  Save the output of --json to a
     file for --hardware, here or on another computer.
     """
     paths = Paths.from_environment()

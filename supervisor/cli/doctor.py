@@ -16,7 +16,7 @@ from ..doctor.home_findings import home_findings
 from ..doctor.kernel_messages import kernel_findings
 from ..doctor.machine_findings import machine_findings
 from ..doctor.profile_findings import profile_findings
-from ..errors import EXIT_OK, SupervisorError, UsageError
+from ..errors import EXIT_OK, SupervisorError
 from ..hardware.detection import conditions_of, hardware_of
 from ..hardware.machine import ThisMachine
 from ..hardware.wire import to_json
@@ -88,7 +88,4 @@ def _write(file: Path, paths: Paths, found: list[Finding]) -> None:
         "findings.json": json.dumps([asdict(each) for each in found], indent=1),
         "hardware.json": json.dumps(to_json(hardware_of(paths)), indent=1),
     }
-    try:
-        write_bundle(file, paths, documents)
-    except FileExistsError as error:
-        raise UsageError(f"{file} is already there.", hint="Name a new file.") from error
+    write_bundle(file, paths, documents)

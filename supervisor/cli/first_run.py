@@ -20,7 +20,7 @@ from ..errors import DoesNotFit, StartFailed, UsageError
 from ..home.places import record_file
 from ..home.records import read_record
 from ..paths import Paths
-from ..plan.listen import bind_addresses, is_socket_path, url_of
+from ..plan.listen import bind_addresses, is_socket_path, serves_clients, url_of
 from ..profile.definition import Profile
 from .common import confirmed
 from .output import size, waiting
@@ -83,6 +83,9 @@ def welcome(
 
 def farewell(plan: LaunchPlan, listen: GatewayListen | None) -> tuple[str, ...]:
     """What to do next, now that the server is ready; one line each."""
+    if not serves_clients(plan):
+        there = f"workers: [{plan.host}:{plan.port}] in a profile on the other computer"
+        return (*_naming(), f"use it   {there}", "look     goss-supervisor status")
     url = url_of(plan, listen)
     by_http = url.startswith("http")
     chat = (f"chat     {url} in a browser",) if by_http else ()

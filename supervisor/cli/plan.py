@@ -155,9 +155,12 @@ def _gateway(plan: LaunchPlan, listen: Listen) -> str:
 
 
 def _offers(listen: Listen | None) -> Iterator[str]:
-    """The models that clients may ask for, where there are several."""
+    """The models that clients may ask for, where there are several, and the boxes that have more."""
     if listen is not None and len(listen.offers) > 1:
         yield f"# offered: {', '.join(map(_offered, listen.offers))}"
+    for peer in listen.peers if listen is not None else ():
+        key = f", with the key in {peer.api_key_env}" if peer.api_key_env else ""
+        yield f"# peer: {peer.name} at {peer.url}{key}"
 
 
 def _offered(offer: Offer) -> str:

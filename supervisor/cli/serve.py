@@ -11,13 +11,13 @@ from ..errors import ConfigError, NotFound, NotRunning, UsageError
 from ..home import client
 from ..paths import Paths
 from ..prepare.profile_listen import why_unservable
-from ..profile.definition import ServedProfile
 from ..profile.field_kinds import Invalid
 from ..profile.fields import SERVE_FIELDS
 from ..profile.jsonschema import SETTINGS_FILE_NAME, SETTINGS_FIRST_LINE, settings_schema_text
 from ..profile.load_layers import read_bytes
 from ..profile.resolve import resolve, settings_of
 from ..profile.serve_edit import with_pinned, with_served, without_served
+from ..profile.served_profile import ServedProfile
 from ..profile.store import ProfileStore, keep_current, write_atomically
 from ..profile.yaml_nodes import Mark, Scalar, plain_value
 from ..progress import duration

@@ -16,7 +16,7 @@ from ..home import client
 from ..paths import HOME_VARIABLE, Paths
 from ..service.contract import Service, ServiceManager, ServiceRequest, ServiceScope, ServiceStatus, become
 from ..service.this_system import chosen
-from .common import Function, json_option, profile_option
+from .common import Function, json_option, parse_settings, profile_option, set_option, worker_options
 from .output import echo_json, show_outcome, waiting
 from .service_request import (
     home_of,
@@ -48,7 +48,9 @@ def scope_option(function: Function) -> Function:
 def request_options(function: Function) -> Function:
     about = "User that a system service runs as. Default: the user who ran sudo."
     who = click.option("--run-as", metavar="USER", help=about)
-    return scope_option(profile_option()(who(function)))
+    about = "Run a worker, which lends this computer's memory, with the options of `worker`."
+    lends = click.option("--worker", "is_worker", is_flag=True, help=about)
+    return scope_option(profile_option()(lends(worker_options(who(function)))))
 
 
 @click.group
@@ -62,14 +64,23 @@ def service() -> None:
 @click.option(
     "--force", is_flag=True, help="Overwrite the file even if it is not ours or was changed by hand."
 )
-def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: bool, force: bool) -> None:
+def install(
+    *,
+    scope: str | None,
+    profile: str | None,
+    run_as: str | None,
+    yes: bool,
+    force: bool,
+    is_worker: bool,
+    **lent: str | None,
+) -> None:
     """Get engine and model, install the service, and start it."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     refuse_without_root(meant)
-    request = request_for(meant, profile, run_as)
+    request = request_for(meant, profile, run_as, is_worker=is_worker, **lent)
     manager.refuse(request, force=force)  # before a long download
     refuse_another_daemon(manager, request)
-    prepare_for(request, is_default=profile is None, yes=yes)
+    prepare_for(request, is_default=profile is None and not request.settings, yes=yes)
     nothing = "nothing to do: it is installed so, and runs"
     report(manager.install(request, force=force), meant, UNTIL_READY, undo=True, nothing=nothing)
     _until_ready(manager, meant)
@@ -149,10 +160,18 @@ def logs(*, scope: str | None, follow: bool, lines: int | None) -> int:
 @service.command("print")
 @request_options
 @json_option
-def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_json: bool) -> None:
+def print_(
+    *,
+    scope: str | None,
+    profile: str | None,
+    run_as: str | None,
+    as_json: bool,
+    is_worker: bool,
+    **lent: str | None,
+) -> None:
     """Show the files and commands of install; change nothing."""
     manager, meant = chosen(sys.platform), scope_of(scope)
-    request = request_for(meant, profile, run_as)
+    request = request_for(meant, profile, run_as, is_worker=is_worker, **lent)
     files, commands = manager.files(request), manager.commands(request)
     if as_json:
         listed = [{"path": str(file.path), "mode": f"{file.mode:04o}", "text": file.text} for file in files]
@@ -169,7 +188,8 @@ def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_jso
 @click.argument("profile")
 @click.option("--usual", "is_default", is_flag=True)
 @click.option("--yes", is_flag=True)
-def prepare(*, profile: str, is_default: bool, yes: bool) -> None:
+@set_option
+def prepare(*, profile: str, is_default: bool, yes: bool, settings: tuple[str, ...]) -> None:
     """As the service's own user: get the engine and the model, and show the first key where one is made."""
     from ..home.places import make_folders  # noqa: PLC0415 - YAML and all the rest: only here
     from ..profile.matching import Fit  # noqa: PLC0415
@@ -180,7 +200,7 @@ def prepare(*, profile: str, is_default: bool, yes: bool) -> None:
     make_folders(paths)  # launchd opens a log before the daemon could make its folder
     if is_default:
         welcome(Fit(profile, ""), {}, paths, yes=yes, command="service install")
-    show_lines(key_lines(paths, prepared(profile, {}, paths), sys.stderr))
+    show_lines(key_lines(paths, prepared(profile, parse_settings(settings), paths), sys.stderr))
 
 
 def _until_ready(manager: ServiceManager, scope: ServiceScope) -> None:

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from shutil import which
 
@@ -18,6 +19,7 @@ from ..profile.definition import Profile
 from ..service.account import is_root, kept, make_home, path_of_services, prepare_as, user_of_system
 from ..service.contract import NAME, Service, ServiceManager, ServiceRequest, ServiceScope
 from ..tool import own_program
+from .common import WORKER, parse_settings, settings_of_worker
 
 SYSTEM_HOME = Path("/var/lib") / NAME
 SYSTEM_HOME_OF_MACS = Path("/Library/Application Support") / NAME
@@ -79,28 +81,45 @@ def program(*words: str) -> tuple[str, ...]:
     return (*own_program(), *words)
 
 
-def request_for(scope: ServiceScope, named: str | None, run_as: str | None) -> ServiceRequest:
+def request_for(
+    scope: ServiceScope, named: str | None, run_as: str | None, *, is_worker: bool = False, **lent: str | None
+) -> ServiceRequest:
     """
     Raises UsageError, and NotFound or ConfigError for the profile, which is looked for where the service will
     look: a service of the system has its own.  NotFound for an engine that a service's PATH does not lead to.
+    ``lent`` are a worker's ``listen``, ``devices`` and ``memory``.
     """
     user, paths = user_of(scope, run_as), paths_of(home_of(scope))
+    settings = _of_worker(named, paths, is_worker=is_worker, **lent)
     try:
-        profile = _profile(named, paths)
+        profile = _profile(WORKER if is_worker else named, paths, settings)
     except PermissionError as error:  # only root may read a system service's files
         raise PermissionDenied(f"{error.filename} may not be read.", hint=_hint_at_sudo()) from error
     _refuse_hidden_engine(profile)
-    return request_of(scope, profile, user)
+    options = [word for name, value in lent.items() if value is not None for word in (f"--{name}", value)]
+    words = ("worker", *options) if is_worker else ("start", "--profile", profile.name)
+    return replace(request_of(scope, profile, user), command=program(*words), settings=settings)
 
 
-def _profile(named: str | None, paths: Paths) -> Profile:
+def _of_worker(named: str | None, paths: Paths, *, is_worker: bool, **lent: str | None) -> tuple[str, ...]:
+    """Its options as words of ``--set``.  Raises UsageError for them without ``--worker``."""
+    if is_worker and named is not None:
+        raise UsageError(f"--worker runs the profile {WORKER}: leave --profile out.")
+    if is_worker:
+        return settings_of_worker(paths, lent["listen"], lent["devices"], lent["memory"])
+    if given := [f"--{name}" for name, value in lent.items() if value is not None]:
+        raise UsageError(f"{', '.join(given)} needs --worker.")
+    return ()
+
+
+def _profile(named: str | None, paths: Paths, settings: tuple[str, ...] = ()) -> Profile:
     from ..profile.resolve import resolve  # noqa: PLC0415 - YAML: not for start, stop and status
     from ..profile.store import ProfileStore  # noqa: PLC0415
     from .common import show_default_profile  # noqa: PLC0415
 
     named = show_default_profile(paths).name if named is None else named
     try:
-        return resolve(named, ProfileStore(paths.profiles))
+        return resolve(named, ProfileStore(paths.profiles), parse_settings(settings))
     except NotFound as error:
         error.hint = f"This service's own profiles are in {paths.profiles}. {error.hint}".rstrip()
         raise
@@ -114,7 +133,8 @@ def prepare_for(request: ServiceRequest, *, is_default: bool = False, yes: bool 
     """
     if request.user and request.data is not None:
         make_home(request.data, request.user)
-    words = program("service", "prepare", request.profile, *["--usual"] * is_default, *["--yes"] * yes)
+    more = (*["--usual"] * is_default, *["--yes"] * yes, *(f"--set={each}" for each in request.settings))
+    words = program("service", "prepare", request.profile, *more)
     if failed := prepare_as(request.user, words, request.environment):
         raise click.exceptions.Exit(failed)
 
@@ -164,10 +184,11 @@ def _files_of(profile: Profile, paths: Paths) -> tuple[str, ...]:
 
 
 def stop_seconds(profile: Profile) -> float:
-    """What a stop takes at most: requests under way, then TERM, grace, TERM, insist, KILL (lifecycle.py)."""
+    """What a stop takes at most: notice, requests under way, TERM, TERM again, KILL (lifecycle.py)."""
     from ..server.lifecycle import GONE_SECONDS  # noqa: PLC0415 - only here
 
-    drain = profile.stop.grace_seconds if profile.gateway.mode == "on" else 0.0
+    gateway = profile.gateway
+    drain = gateway.stop_notice_seconds + profile.stop.grace_seconds if gateway.mode == "on" else 0.0
     return drain + profile.stop.grace_seconds + profile.stop.insist_seconds + GONE_SECONDS
 
 
@@ -186,6 +207,9 @@ def _refuse_hidden_engine(profile: Profile) -> None:
 def _is_at_home(profile: Profile) -> bool:
     """Whether all that it listens on is there without a network."""
     from ..gateway.auth.guard import rules_of  # noqa: PLC0415 - only here
-    from ..plan.listen import Listen  # noqa: PLC0415
+    from ..plan.listen import Listen, is_loopback  # noqa: PLC0415
 
-    return rules_of(Listen(profile.name, profile.listen.host, profile.listen.port)).needs_key != "always"
+    lent = profile.lend.address
+    return (lent is None or is_loopback(lent.host)) and (
+        rules_of(Listen(profile.name, profile.listen.host, profile.listen.port)).needs_key != "always"
+    )

@@ -17,7 +17,7 @@ from ..home.places import record_file
 from ..paths import Paths
 from ..progress import duration
 from .common import json_option, verbose_option
-from .output import echo_json, echo_list, size, table
+from .output import echo_json, size, table
 from .words_of_status import (
     StatusDocument,
     absent_servers,
@@ -25,6 +25,8 @@ from .words_of_status import (
     awaited_loads,
     epoch_of,
     held_text,
+    peers_of,
+    rows_of_peers,
     why_of,
 )
 
@@ -62,25 +64,29 @@ def ps(quiet: bool, as_json: bool) -> int:
     """
     Show each server in one line.
 
-    Profiles that are still to be loaded, or could not be loaded, are listed too, with the reason.
+    Profiles that are still to be loaded, or could not be loaded, are listed too, with the reason.  So are
+    the models that peers have loaded, and peers that are down.
     """
     try:
         now = client.ask(Paths.from_environment(), {"op": "status"})["status"]
         servers = [*all_servers(now), *absent_servers(now)]
+        peers = peers_of(now)
     except NotRunning:
-        servers = []
+        servers = peers = []
     headers = ("profile", "state", "build", "flavour", "pid", "memory", "port", "uptime", "restarts", "why")
     if quiet and not as_json:
         click.echo("".join(f"{server['profile']}\n" for server in servers), nl=False)
+    elif as_json:
+        echo_json(servers=servers, peers=peers)
     else:
-        echo_list("servers", servers, headers, _row, as_json=as_json)
+        click.echo(table(headers, [_row(each) for each in (*servers, *rows_of_peers(peers))]))
     return EXIT_OK
 
 
 def _row(server: Mapping[str, Any]) -> list[str]:
     names = [_text(server[name]) for name in ("profile", "state", "build", "flavour", "pid")]
     memory, up = size(server["memory_bytes"]), duration(server["uptime_seconds"])
-    return [*names, memory, _text(server["port"]), up, str(server["restarts"]), why_of(server)]
+    return [*names, memory, _text(server["port"]), up, _text(server["restarts"]), why_of(server)]
 
 
 def _text(value: object) -> str:
@@ -209,6 +215,15 @@ def _gateway(gateway: StatusDocument | None) -> Iterator[str]:
         under_way = _count(gateway["requests_under_way"], "request")
         yield f"gateway   {connections}, {under_way} under way, {gateway['requests_waiting']} waiting"
         yield from (f"          {held_text(each)}" for each in gateway.get("waiting", ()))
+        yield from _peers(gateway.get("peers", ()))
+
+
+def _peers(peers: Sequence[StatusDocument]) -> Iterator[str]:
+    for label, each in zip(["peers     ", *["          "] * len(peers)], peers, strict=False):
+        why = f" ({each['why']})" if each["why"] else ""
+        at = f"{each['name']} at {each['url']}: {each['state']}{why}"
+        counts = _count(each["models"], "model"), _count(each["requests_under_way"], "request")
+        yield f"{label}{at}, {counts[0]}, {counts[1]} of ours under way"
 
 
 def _of_another_version(version: str) -> Iterator[str]:

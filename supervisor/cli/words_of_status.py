@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..home import client
@@ -48,6 +48,25 @@ def absent_servers(now: StatusDocument) -> list[StatusDocument]:
         for profile, (state, why) in states.items()
         if profile not in there
     ]
+
+
+def peers_of(now: StatusDocument) -> list[StatusDocument]:
+    """A daemon of the version before has none."""
+    return list((now.get("gateway") or {}).get("peers", ()))
+
+
+def rows_of_peers(peers: Sequence[StatusDocument]) -> Iterator[StatusDocument]:
+    """As rows of servers: one for each model that a peer has loaded, and one for a peer in trouble."""
+    unknown = dict.fromkeys(("build", "flavour", "pid", "memory_bytes", "port", "uptime_seconds", "restarts"))
+    for peer in peers:
+        if peer["state"] in {"up", "not ready"}:
+            rows = [(f"{peer['name']}/{model}", "ready", f"at {peer['url']}") for model in peer["loaded"]]
+        else:
+            rows = []
+        if peer["why"] or not rows:
+            rows.insert(0, (f"{peer['name']}/", peer["state"], peer["why"] or f"at {peer['url']}"))
+        for name, state, why in rows:
+            yield {"profile": name, "state": state, "why": why, **unknown}
 
 
 def why_of(server: Mapping[str, Any]) -> str:

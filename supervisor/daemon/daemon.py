@@ -24,7 +24,7 @@ from ..home.places import daemon_log, update_file
 from ..locks import Lock
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen, url_of
+from ..plan.listen import Listen, serves_clients, url_of
 from ..profile.definition import AutoUpdate
 from ..progress import iso
 from ..server.background import beside_the_loop
@@ -79,6 +79,7 @@ class Daemon:
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
         self._announcements = Announcements(lambda: self._gateway.activity)
+        self._notice_over = asyncio.Event()
         self._report = report
         self._looks = looks
         self._notifier = manager
@@ -157,6 +158,8 @@ class Daemon:
             return await self._serve_one_operation()
         if listen is not None and self._is_service:
             await self._address_has_come(listen)
+            if not serves_clients(plan):
+                await self._address_has_come(Listen(plan.profile, plan.host, plan.port))
         if self._stop_asked.is_set():
             return await self._ended()
         decided = await self._first(plan, listen)
@@ -225,13 +228,26 @@ class Daemon:
 
     def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
         self._notifier.stopping()
-        self._gateway.begin_to_end()
+        notice_seconds = 0.0 if now else self._gateway.announce_end()
+        if not notice_seconds:
+            self._gateway.begin_to_end(now=now)
+            self._notice_over.set()
         self._control.holds.finish()
         self._control.jobs.stop()
         if now or self._stop is None:
-            self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
+            self._stop = asyncio.ensure_future(self._stop_servers(notice_seconds, now=now))
         self._stop_asked.set()
         return self._stop
+
+    async def _stop_servers(self, notice_seconds: float, *, now: bool) -> Outcome:
+        """``stop --now`` ends a notice that has begun."""
+        if notice_seconds:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._notice_over.wait(), notice_seconds)
+            self._gateway.begin_to_end(now=self._notice_over.is_set())
+        outcome = await self._fleet.stop(now=now)
+        await self._gateway.peers_rest()
+        return outcome
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

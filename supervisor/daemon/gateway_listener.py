@@ -24,6 +24,7 @@ from ..home.places import keys_file, usage_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, is_socket_path, url_of
+from ..profile.definition import Stop
 from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, State
 from ..server.outcome import Outcome
@@ -207,11 +208,24 @@ class GatewayListener:
 
     # --- the end
 
-    def begin_to_end(self) -> None:
-        """Nobody is let in any more."""
+    def announce_end(self) -> float:
+        """Load balancers are told.  Gives the seconds for which requests are still answered."""
+        self._ends = True
+        return self.gateway.announce_end() if self.gateway is not None else 0.0
+
+    def begin_to_end(self, *, now: bool = False) -> None:
+        """Nobody is let in any more.  Peers have as long as the main server to finish, or no time at all."""
         self._ends = True
         if self.gateway is not None:
+            plan = self._main.server.plan
+            grace = (plan.stop if plan else Stop()).grace_seconds
             self.gateway.begin_to_end()
+            self.gateway.peers.begin_to_end(0.0 if now else grace)
+
+    async def peers_rest(self) -> None:
+        """Until no peer answers a request of ours, or their time is over."""
+        if self.gateway is not None:
+            await self.gateway.peers.rest()
 
     async def finish(self) -> None:
         """The servers are gone."""
@@ -263,6 +277,7 @@ class GatewayListener:
             "requests_waiting": waiting,
             "connections": connections,
             "waiting": self.waiting,
+            "peers": self.gateway.peers.documents(),
             "warnings": [self._usage.problem] if self._usage and self._usage.problem else [],
         }
 

@@ -16,7 +16,7 @@ from ..fleet.admission import Admission
 from ..fleet.fleet import Fleet
 from ..gateway.gateway import Gateway
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen
+from ..plan.listen import Listen, serves_clients
 from ..server.instance import Instance
 from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
@@ -109,6 +109,11 @@ class Loads:
         Raises StartFailed without a gateway and for a plan without one, and DoesNotFit where there is no
         memory for it beside what is pinned.
         """
+        if not serves_clients(plan):
+            raise StartFailed(
+                f"{plan.profile} is a worker, which is not loaded next to a model.",
+                hint=f"GOSS_SUPERVISOR_HOME=FOLDER goss-supervisor worker --listen {plan.host}:{plan.port}",
+            )
         if not plan.behind_gateway or self._gateway() is None:
             raise StartFailed(
                 f"{plan.profile} cannot be loaded next to another: one of them has gateway: off.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import io
-import os
 import platform
 import re
 import socket
@@ -16,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from .. import __version__
-from ..disk import cannot_write
+from ..errors import UsageError
+from ..files import replace_file
 from ..home.event_log import events_before, events_file
 from ..home.places import SERVER, daemon_log, other_servers, server_logs
 from ..paths import Paths
@@ -32,25 +32,19 @@ _ADDRESS = re.compile(r"(?<![\d.])(?!127\.)(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 
 def write_bundle(file: Path, paths: Paths, documents: Mapping[str, str]) -> list[str]:
     """
-    ``documents`` by their names, and the ends of all logs; what is in it, by name.  A file that is there is
-    not overwritten: raises UsageError by ``FileExistsError``'s caller, and SupervisorError for a full disk.
+    ``documents`` by their names, and the ends of all logs; what is in it, by name.  Raises UsageError for a
+    file that is there, and as `replace_file` does.
     """
     hide = hider()
+    if file.exists():
+        raise UsageError(f"{file} is already there.", hint="Name a new file.")
     names: list[str] = []
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise cannot_write(file, error) from error
-    try:
-        with open(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:  # noqa: PTH123
-            for name, text in (*documents.items(), ("versions.txt", _versions()), *_logs(paths)):
-                _add(archive, name, hide(text))
-                names.append(name)
-    except OSError as error:
-        file.unlink(missing_ok=True)
-        raise cannot_write(file, error) from error
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz") as archive:
+        for name, text in (*documents.items(), ("versions.txt", _versions()), *_logs(paths)):
+            _add(archive, name, hide(text))
+            names.append(name)
+    replace_file(file, whole.getvalue())
     return names
 
 

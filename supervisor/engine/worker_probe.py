@@ -13,27 +13,28 @@ from __future__ import annotations
 import re
 import socket
 import struct
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from ..profile.worker_address import WorkerAddress
+from ..profile.worker_address import PORT, WorkerAddress
 from ..tool import NO_VARIABLES, ToolResult, run_engine
+from .adapters.rpc_program import find_program
+from .adapters.rpc_server import HELLO, OLD_HELLO, protocol_in
 from .build import Build
 from .inspection import parse_devices
 
 CONNECT_SECONDS = 2.0
 GREETING_SECONDS = 2.0
 _CHILD_SECONDS = 20.0
-_HELLO = struct.pack("<BQ24x", 14, 24)
-_ANSWER = struct.Struct("<QBBB")
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER
+_RESET = struct.pack("ii", 1, 0) if sys.platform != "win32" else struct.pack("hh", 1, 0)  # SO_LINGER
 _NOWHERE = "192.0.2.1"  # reserved for documents (RFC 5737), so no address of this machine
 _MIB = 1024**2
 _DEVICE = re.compile(r"RPC\d+: .* \((\d+) MiB, (\d+) MiB free\)")
 _MISMATCH = re.compile(r"RPC server version mismatch: (\d+\.\d+\.\d+)")
+_HANDSHAKE = "RPC handshake failed"
 _STARTS = re.compile(r"Starting RPC server v(\d+\.\d+\.\d+)")
 _WITHOUT_RPC = re.compile(
     r"RPC not supported in this build|failed to find RPC backend|invalid argument: --rpc"
@@ -60,7 +61,7 @@ class WorkerFound:
 
     address: WorkerAddress
     devices: tuple[WorkerDevice, ...]
-    protocol: str  # 7.0.0; "" where it did not say
+    protocol: str  # 7.0.0
     connect_seconds: float
 
 
@@ -97,38 +98,56 @@ def probe(
 
 @dataclass(frozen=True, slots=True)
 class Greeted:
-    """A worker that answered: how long the connection took, and its protocol, "" where it did not say."""
+    """A worker that answered: how long the connection took, and its protocol."""
 
     connect_seconds: float
     protocol: str
 
 
 def greet(address: WorkerAddress) -> Greeted | WorkerTrouble:
-    """Connect, and wait for the answer to a HELLO.  One that closes the connection has answered, too."""
+    """Connect, and wait for the answer to a HELLO.  A worker closes the connection on one of another era."""
     try:
         where = socket.getaddrinfo(address.host, address.port, socket.AF_INET, socket.SOCK_STREAM)[0][4]
     except OSError as error:
         why = f"has no IPv4 address that this computer knows: {error.strerror or error}"
         return WorkerTrouble(address, "away", why, "Check the name, or write the machine's IPv4 address.")
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        connection.settimeout(CONNECT_SECONDS)
-        began = time.monotonic()
-        try:
-            connection.connect(where)
-        except OSError as error:
-            return _away(address, error)
-        took = time.monotonic() - began
-        connection.settimeout(GREETING_SECONDS)
-        try:
-            connection.sendall(_HELLO)
-            answer = connection.recv(_ANSWER.size, socket.MSG_WAITALL)
-        except TimeoutError:
-            return _busy(address)
-        except OSError:  # it closed the connection: the child tells why
-            answer = b""
-    is_whole = len(answer) == _ANSWER.size
-    return Greeted(took, ".".join(map(str, _ANSWER.unpack(answer)[1:])) if is_whole else "")
+    took = 0.0
+    for greeting in (HELLO, OLD_HELLO):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            connection.settimeout(CONNECT_SECONDS)
+            began = time.monotonic()
+            try:
+                connection.connect(where)
+            except OSError as error:
+                return _away(address, error)
+            took = time.monotonic() - began
+            connection.settimeout(GREETING_SECONDS)
+            try:
+                answer = _answer(connection, greeting)
+            except TimeoutError:
+                return _busy(address)
+            except OSError:  # it closed the connection
+                continue
+        if answer is None:
+            break
+        if answer:
+            return Greeted(took, answer)
+    hint = f"Another program listens on port {address.port} there; ggml-rpc-server has {PORT} by default."
+    return WorkerTrouble(address, "failed", "answers, and is no RPC server", hint)
+
+
+def _answer(connection: socket.socket, greeting: bytes) -> str | None:
+    """The protocol; "" where the connection is closed instead, None for what no RPC server says."""
+    connection.sendall(greeting)
+    received, found = b"", ""
+    while not found and (more := connection.recv(512)):
+        received += more
+        answer = protocol_in(received)
+        if answer is None:
+            return None
+        found = answer
+    return found
 
 
 def _away(address: WorkerAddress, error: OSError) -> WorkerTrouble:
@@ -160,8 +179,8 @@ def _read(
 ) -> WorkerFound | WorkerTrouble:
     """What the child printed.  An older build goes on where the protocol differs, and lists no device."""
     text = outcome.stdout + outcome.stderr
-    if found := _MISMATCH.search(text):
-        return _other_protocol(address, build, found[1])
+    if (found := _MISMATCH.search(text)) or _HANDSHAKE in text:  # an abort may lose the line with the version
+        return _other_protocol(address, build, found[1] if found else greeted.protocol)
     if _WITHOUT_RPC.search(text):
         return _without_rpc(address, build)
     if outcome.returncode is None:
@@ -196,9 +215,8 @@ def protocol_of(build: Build) -> str:
     The RPC version of a build: its own ``ggml-rpc-server`` prints it before it finds that it cannot listen
     on an address of nobody.  "" where there is no such program.
     """
-    server = Path(build.command[0])
-    program = server.with_name(f"ggml-rpc-server{server.suffix}")
-    if len(build.command) != 1 or not program.is_file():
+    program = find_program(build)
+    if program is None:
         return ""
     try:
         outcome = run_engine((str(program), "-H", _NOWHERE, "-p", "50052"), _CHILD_SECONDS)

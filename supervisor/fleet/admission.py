@@ -24,6 +24,7 @@ from ..server.instance import Instance
 from ..server.lifecycle import OF_MEMORY
 from ..server.lifecycle_table import ABSENT, SERVING, State
 from ..server.outcome import Outcome
+from .decisions import BYTES_OF_ONE_USER as ONE_USER
 from .decisions import Asked, Awaited, Beside, Decision, Evict, NoRoom, Resident, UsableMemory, WaitFor
 from .demand import Demand
 from .residency import decide_all, one_more
@@ -370,7 +371,7 @@ class Admission:
     async def _measure(self, asking: _PendingLoad) -> None:
         """
         What of each memory all our servers together may take: what is free now, and what they hold.  A memory
-        of which nobody can tell is left out.
+        of which nobody can tell is left out; that of a worker has room for one model, however large.
         """
         plan, server = asking.plan, asking.instance.server
         free = await server.memory.free_for(plan, server.environment_of(plan))
@@ -382,6 +383,7 @@ class Admission:
             pool: min(number - plan.keeps.get(pool, 0), plan.ours.get(pool, number))
             for pool, number in free.items()
         }
+        usable |= dict.fromkeys(plan.workers, ONE_USER)
         self._usable = UsableMemory(
             {**self._usable.bytes, **usable, _MODELS: self._settings.max_loaded or _MANY}
         )

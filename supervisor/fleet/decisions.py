@@ -109,6 +109,10 @@ class Awaited:
     seconds_left: float | None
 
 
+BYTES_OF_ONE_USER = 1
+"""Bytes of a memory that serves one model at a time, whatever it takes: every model then counts as one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shortage:
     """A pool that is too small; ``pinned`` has ``pinned_bytes`` of it."""
@@ -120,6 +124,8 @@ class Shortage:
     pinned: tuple[str, ...]
 
     def __str__(self) -> str:
+        if self.usable_bytes == BYTES_OF_ONE_USER:
+            return f"{self.pool} for itself, which {', '.join(self.pinned)} uses and is pinned"
         needed, usable = in_gib(self.needed_bytes), in_gib(max(self.usable_bytes, 0))
         text = f"{needed} of {self.pool}, where {usable} may be used"
         return text + (

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from ..hardware.sensors import DeviceReading
+from .. import __version__
+from ..hardware.sensors import CPU, RAM, DeviceReading
 from ..plan.launch import LaunchPlan
+from ..plan.listen import serves_clients
 from ..server.diagnosis import Diagnosis
 from ..server.lifecycle_table import State
 from ..server.outcome import Hold
 from ..server.probe_target import ProbeTarget
+from ..server.rpc_probe import client_at
+from .api.routes import HandlerName
 from .scheduler import ServerPhase, Situation
 
 
@@ -45,6 +51,10 @@ class Backend(Protocol):
     @property
     def target(self) -> ProbeTarget | None:
         """How to reach its process; None while there is none."""
+
+    @property
+    def ready_since(self) -> float | None:
+        """Seconds since 1970; None while it is not ready."""
 
     @property
     def restarts(self) -> int: ...
@@ -158,6 +168,12 @@ class Backends:
         return next(iter(self))
 
     @property
+    def is_worker(self) -> bool:
+        """Whether this computer lends memory and serves no model."""
+        plan = self.main.plan
+        return plan is not None and not serves_clients(plan)
+
+    @property
     def answering(self) -> Backend:
         """The server for requests that name no model: the first that serves and chats, else the main one."""
         serving = (each for each in self if each.is_serving and self.chats(each))
@@ -181,7 +197,22 @@ class Backends:
     def is_served(self, profile: str) -> bool:
         """Whether a server serves this profile, or any where it is ""."""
         server = self.having(profile) if profile else self.answering
-        return server is not None and server.is_serving
+        return server is not None and server.is_serving and not self.is_worker
+
+    def why_lost(self, name: str) -> str:
+        """Why this server has failed a request, in words."""
+        server = self[name]
+        if server.failure is None or server.is_serving:
+            workers = ", ".join(server.plan.workers) if server.plan else ""
+            also = f"; it uses the memory of {workers}" if workers else ""
+            return f"it died, or gave up this request{also}"  # the connection's end is seen before the exit
+        return server.failure.message
+
+    def instead_of(self, profile: str, handler: HandlerName | None) -> str:
+        """What answers where clients cannot have this profile loaded: whoever serves, "" for any."""
+        if handler == "props":
+            return profile_of(self.answering)
+        return "" if handler is None else profile
 
     def having(self, profile: str) -> Backend | None:
         """The server that has this profile's plan, loaded or not."""
@@ -191,6 +222,57 @@ class Backends:
 def profile_of(server: Backend) -> str:
     """The profile of this server; empty while it has none."""
     return server.plan.profile if server.plan else ""
+
+
+_DEVICE: Final = re.compile(r"(?P<name>\w+): (?P<about>.*) \((?P<total>\d+) MiB, \d+ MiB free\)")
+
+
+def lent(worker: Backend, readings: Mapping[str, DeviceReading]) -> dict[str, Any]:
+    """
+    What this worker lends, for llama-servers elsewhere; unknown is null.  ``readings`` are of its devices, as
+    sampled last.
+    """
+    plan, target = worker.plan, worker.target
+    assert plan is not None
+    devices = _lent_devices(plan, readings)
+    return {
+        "version": __version__,
+        "build": plan.build,
+        "flavour": plan.flavour,
+        "rpc_protocol": (target.greeting.decode("ascii", "replace") if target else "") or None,
+        "address": f"{plan.host}:{plan.port}",
+        "state": worker.state.value,
+        "why": worker.why,
+        "devices": [{"name": name, "description": about} for name, about, _ in devices],
+        "memory": {name: _memory_of(name, total, readings) for name, _, total in devices},
+        "client": client_at(plan.port) if worker.is_serving else "",
+        "uptime_seconds": round(time.time() - worker.ready_since, 1) if worker.ready_since else None,
+        "cache": "-c" in plan.argv,
+    }
+
+
+def _lent_devices(
+    plan: LaunchPlan, readings: Mapping[str, DeviceReading]
+) -> list[tuple[str, str, int | None]]:
+    """Name, description and bytes: the GPUs that llama.cpp listed, or those that were named; else the CPU."""
+    words = plan.argv
+    named = words[words.index("-d") + 1].split(",") if "-d" in words else []
+    listed = [found for each in plan.devices if (found := _DEVICE.fullmatch(each))]
+    known: dict[str, tuple[str, int | None]] = {
+        each["name"]: (each["about"], int(each["total"]) * 2**20) for each in listed
+    }
+    cpu, ram = readings.get(CPU), readings.get(RAM)
+    known[CPU] = cpu.name if cpu else "", ram.memory_total_bytes if ram else None
+    lends = named or [name for name in known if name != CPU] or [CPU]
+    return [(name, *known.get(name, ("", None))) for name in lends]
+
+
+def _memory_of(name: str, total: int | None, readings: Mapping[str, DeviceReading]) -> dict[str, int | None]:
+    reading = readings.get(RAM if name == CPU else name)
+    used = reading.memory_used_bytes if reading else None
+    whole = reading.memory_total_bytes if reading else None
+    free = max(whole - used, 0) if whole is not None and used is not None else None
+    return {"total_bytes": total, "free_bytes": free}
 
 
 _PHASES: Final[dict[State, ServerPhase]] = {

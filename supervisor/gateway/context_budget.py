@@ -19,9 +19,6 @@ from http import HTTPStatus
 from .api.body import most_answer_tokens
 from .telemetry.activity import RequestRecord
 
-OUT_OF_CONTEXT = b"Context size has been exceeded"
-"""llama-server's words (b11434, tools/server/server-context.cpp)."""
-
 _FIRST_BYTES_PER_TOKEN = 1.0  # hardly any text has more tokens than bytes; until the first answer tells
 _LEAST_BYTES_PER_TOKEN = 0.5
 _LEAST_PROMPT_TOKENS = 64  # below it, it is the chat template that is measured

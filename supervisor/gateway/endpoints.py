@@ -20,9 +20,10 @@ from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
-from .api.served_models import context_in, model_document, models_document, public_ids
+from .api.served_models import ModelEntry, context_in, model_document, models_document, no_model
+from .api.served_models import public_ids as ids_of
 from .auth.guard import RequestContext
-from .backends import Backend, Backends, DeviceWatch, phase_of, profile_of
+from .backends import Backend, Backends, DeviceWatch, lent, phase_of, profile_of
 from .http_heads import Head
 from .model_states import EVENTS, ModelStates
 from .relay.client_connection import RETRY_SECONDS, ClientConnection, PlainAnswer
@@ -73,20 +74,29 @@ class Endpoints:
         self._states = models
         self._context_use = context_use
         self._hardware = hardware
+        self.is_ending = False
+        self.id = ""  # of this supervisor, for its peers
         self._started = time.time()
         self._contexts: dict[str, int] = {}  # tokens of one request, by profile
         self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
         self._upstream_models: dict[str, tuple[int, dict[str, Any] | None]] = {}  # by server: launch, answer
 
     async def answer(
-        self, handler: HandlerName, offers: Sequence[Offer], model: str, profile: str, body: bytes
+        self,
+        handler: HandlerName,
+        offers: Sequence[Offer],
+        model: str,
+        profile: str,
+        body: bytes,
+        *,
+        peers: Sequence[ModelEntry],
     ) -> PlainAnswer | Trouble:
-        """``model`` is what the request names; ``profile`` the one that is meant, "" for any."""
+        """``model`` is the one that the request names; ``profile`` the one that is meant, "" for any."""
         match handler:
             case "models":
-                return _page(await self._models(offers))
+                return _page(await self._models(offers, peers))
             case "model":
-                found = model_document(await self._models(offers), model)
+                found = model_document(await self._models(offers, peers), model)
                 return _page(found) if found else no_model(model)
             case "props":
                 return await self._props(offers, profile)
@@ -98,6 +108,9 @@ class Endpoints:
                 return no_model(model)
             case "metrics":
                 return 200, CONTENT_TYPE, await self._metrics()
+            case "worker" if self._backends.is_worker:
+                await self._hardware.recent()
+                return _page(lent(self._backends.main, self._hardware.devices()))
             case _:
                 return self._at_once(handler, model, profile)
 
@@ -145,9 +158,11 @@ class Endpoints:
 
     def _ready(self) -> PlainAnswer:
         """A sleeping server counts: a request wakes it."""
+        if self.is_ending:
+            return _page({"state": "stopping", "why": ENDING.message}, 503)
         best = self._backends.answering
         is_ready = best.is_serving or best.state is State.SLEEPING
-        return _page({"state": best.state.value, "why": best.why}, 200 if is_ready else 503)
+        return _page({"state": best.state.value, "why": best.why, "id": self.id}, 200 if is_ready else 503)
 
     def _load(self, profile: str) -> PlainAnswer:
         """Also what keeps a model loaded that nobody asks at the moment."""
@@ -176,7 +191,7 @@ class Endpoints:
                 found += known if isinstance(known, list) else []
         return 200, JSON, json.dumps(found).encode()
 
-    async def _models(self, offers: Sequence[Offer]) -> dict[str, Any]:
+    async def _models(self, offers: Sequence[Offer], peers: Sequence[ModelEntry]) -> dict[str, Any]:
         known = [each for each in self._backends if each.plan]
         answers = await asyncio.gather(*(self._of_engine(each) for each in known))
         upstream = {profile_of(each): answer for each, answer in zip(known, answers, strict=True)}
@@ -187,6 +202,7 @@ class Endpoints:
             self._started,
             contexts=self._contexts,
             failed=self._states.failed,
+            peers=peers,
         )
 
     async def _of_engine(self, server: Backend) -> Mapping[str, Any] | None:
@@ -210,7 +226,7 @@ class Endpoints:
         Where no model is named and there are several, they say so as llama.cpp's router does.
         """
         server = self._backends.having(profile) if profile else self._backends.answering
-        role = {"role": "router"} if not profile and len(public_ids(offers)) > 1 else {}
+        role = {"role": "router"} if not profile and len(ids_of(offers)) > 1 else {}
         if server is not None:
             profile = profile_of(server)
             with suppress(ValueError):
@@ -268,7 +284,7 @@ class Endpoints:
     async def asked(self, server: Backend, path: str, body: str | None = None) -> bytes | None:
         """The engine's answer to this GET, or POST of JSON; None where it gives none."""
         target = server.target
-        if target is None or not server.is_serving:
+        if target is None or target.rpc or not server.is_serving:
             return None
         answer = await probe(target, path, timeout_seconds=UPSTREAM_SECONDS, body=body)
         return answer.body if answer.outcome == "ok" else None
@@ -312,9 +328,11 @@ def _page(document: dict[str, Any], status: int = 200) -> PlainAnswer:
 
 
 _DONE = _page({"success": True})
+A_WORKER = Trouble(404, "a_worker", "This is a worker: it lends its memory, and serves no model itself.")
 _NOTHING = Trouble(404, "not_found", "Nothing is served at this path by this method.")
 _ALWAYS: Mapping[HandlerName, PlainAnswer | Trouble] = {
     "options": (204, b"", b""),
+    "worker": Trouble(404, "no_worker", "This is no worker: it serves models.", "GET /v1/models lists them."),
     "method": Trouble(405, "method_not_allowed", "This path has another method."),
     "model-events": (200, EVENTS, b""),  # for HEAD
     "not-here": Trouble(
@@ -332,11 +350,6 @@ def _unload(server: Backend) -> Trouble | None:
         return Trouble(409, "held", "Somebody measures this server; goss-supervisor status says who.")
     server.sleep()
     return None
-
-
-def no_model(model: str) -> Trouble:
-    problem = f"There is no model {model[:80]!r} here."
-    return Trouble(404, "model_not_found", problem, "GET /v1/models lists them.")
 
 
 def of_no_role(profile: str, role: Role) -> Trouble:

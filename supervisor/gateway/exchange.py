@@ -1,8 +1,4 @@
-"""
-One request, from its complete arrival to the end of its answer, driven by `exchange_table`.
-
-The record that stays of it has figures and names, never content.
-"""
+"""One request, from its complete arrival to the end of its answer, driven by `exchange_table`."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
@@ -20,33 +17,27 @@ from ..profile.definition import Effort
 from ..profile.definition import GatewaySettings as Settings
 from .api.body import is_streaming, needs_rewrite, rewrite
 from .api.routes import Trouble, too_long_in
-from .api.stream_errors import AnthropicErrors, error_in
+from .api.stream_errors import OUT_OF_CONTEXT, AnthropicErrors, error_in
 from .auth.guard import RequestContext
-from .context_budget import OUT_OF_CONTEXT
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
 from .http_heads import Head, ResponseHead
-from .relay.answer import name_of
+from .relay.answer import ModelName, name_of
 from .relay.client_connection import ClientConnection
 from .relay.upstream import ConnectionPool, Delivery, Upstream
 from .scheduler import Ticket
 from .telemetry.activity import (
     HEAD_BYTES,
     PIECES,
-    RequestRecord,
     RequestResult,
-    Usage,
     has_token,
     is_complete,
     opening_of,
-    tokens_of_pieces,
-    usage_of,
 )
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5  # until a server that cannot be reached is asked again
 LOST_SECONDS = 1.0  # until one that said nothing is, if it turns out to be alive
-_LEAST_TOKENS, _LEAST_SECONDS = 4, 0.01  # for a rate that says something
 _TAIL_PIECES = 4  # the last pieces of a stream, in which the engine tells what it counted
 
 
@@ -60,8 +51,27 @@ class Wish:
     effort: Effort | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """
+    A request as it is sent on; ``name`` is what its answer is to call the model, where that must change.
+    ``objection`` tells why the client does not get an answer with that status, but maybe another place's.
+    """
+
+    head: Head
+    parameters: Parameters
+    name: ModelName | None = None
+    objection: Callable[[int], Trouble | None] | None = None
+
+
+def to_server(head: Head, plan: LaunchPlan | None) -> Outgoing:
+    """A request as the server with this plan gets it."""
+    given = plan.parameters if plan else Parameters()
+    return Outgoing(head, given, name_of(given))
+
+
 class ExchangeHost(Protocol):
-    """What a request needs of the gateway."""
+    """What a request needs of the gateway, or of its `Peers`."""
 
     @property
     def settings(self) -> Settings: ...
@@ -78,8 +88,8 @@ class ExchangeHost(Protocol):
     def end(self, exchange: Exchange) -> None:
         """Called when the exchange is over."""
 
-    def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
-        """The plan of its server; None if there is none."""
+    def request_of(self, exchange: Exchange) -> Outgoing:
+        """The request as its server, or peer, gets it."""
 
     def doubt(self, exchange: Exchange) -> None:
         """Report that its server cannot be reached, so that it is probed."""
@@ -105,7 +115,8 @@ class Exchange:
         self.status: int | None = None
         self.is_stream = False  # the answer
         self.note = ""
-        self.has_waited = False
+        self.has_waited = self.has_moved = False
+        self.place = ""  # the model of a peer that answers it: ``peer/model``
         self.answer_bytes = 0
         self.pieces = 0  # of a stream: its events that hold a token, as far as their form tells
         self.went_at: float | None = None  # when it was let go, the last time
@@ -119,6 +130,7 @@ class Exchange:
         self._errors: AnthropicErrors | None = None  # of a stream in that API
         self._upstream: Upstream | None = None  # connected or about to be
         self._failure: tuple[Trouble, RequestResult] | None = None
+        self._objection: Callable[[int], Trouble | None] | None = None
 
     @property
     def was_replayed(self) -> bool:
@@ -138,6 +150,15 @@ class Exchange:
     def body(self) -> bytes:
         """The body as the client sent it."""
         return self.wish.body
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """The last one that it had, if any."""
+        return self._failure[0] if self._failure else None
+
+    def move(self, host: ExchangeHost) -> None:
+        """From this computer to its peers, or back; it waits, or has not begun."""
+        self._host, self.has_moved = host, True
 
     def begin_waiting(self) -> None:
         self._host.arrive(self)
@@ -184,9 +205,9 @@ class Exchange:
 
     def _send(self) -> None:
         assert self._upstream is not None
-        plan = self._host.plan_of(self)
-        given = plan.parameters if plan else Parameters()
-        self._upstream.ask(self.wish.head, self.body_for(given), self, name_of(given))
+        sent = self._host.request_of(self)
+        self._objection = sent.objection
+        self._upstream.ask(sent.head, self.body_for(sent.parameters), self, sent.name)
         if self._client.is_paused:
             self._upstream.pause()
 
@@ -219,6 +240,13 @@ class Exchange:
         self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {reason}")
 
     def begin(self, answer: ResponseHead, *, more: bool) -> None:
+        if self._objection is not None and (trouble := self._objection(answer.status)):
+            self._failure = trouble, "failed"
+            is_lost = answer.status in {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
+            self._happened(
+                ExchangeEvent.LOST if is_lost else ExchangeEvent.REFUSED, replays=self._host.settings.replay
+            )
+            return
         self.status = answer.status
         self.is_stream = answer.is_stream
         if answer.is_stream and self.context.dialect == "anthropic":
@@ -335,63 +363,3 @@ class Exchange:
     def resume(self) -> None:
         if self._upstream is not None:
             self._upstream.resume()
-
-
-def refused(head: Head, context: RequestContext, trouble: Trouble, model: str = "") -> RequestRecord:
-    """One that was turned away before anything was done for it."""
-    return RequestRecord(
-        at=time.time(),
-        caller=context.caller.name,
-        method=head.method,
-        endpoint=context.route.label,
-        profile="",
-        model=model,
-        stream=False,
-        status=trouble.status,
-        result="refused",
-        seconds=0.0,
-        note=trouble.message,
-    )
-
-
-def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRecord:
-    """``now`` is the loop's time, in which the exchange counts; ``plan`` is its server's."""
-    ticket, wish, route = exchange.ticket, exchange.wish, exchange.context.route
-    went, first = exchange.went_at, exchange.first_byte_at
-    counted = usage_of(b"".join(exchange.tail), exchange.opening) if route.generates else Usage()
-    broke_off = exchange.is_stream and route.generates and counted.output_tokens is None
-    adapter = plan.adapter if plan and broke_off else ""
-    seconds = now - ticket.arrived
-    return RequestRecord(
-        at=time.time() - seconds,
-        caller=exchange.context.caller.name,
-        method=wish.head.method,
-        endpoint=route.label,
-        profile=plan.profile if plan else "",
-        model=wish.model,
-        stream=exchange.is_stream,
-        status=exchange.status,
-        result=exchange.result or "failed",
-        replayed=exchange.was_replayed,
-        held_seconds=(went or now) - ticket.arrived if exchange.has_waited else 0.0,
-        context_wait_seconds=ticket.waited_for_room(now),
-        first_byte_seconds=first - ticket.arrived if first is not None else None,
-        seconds=seconds,
-        request_bytes=len(wish.body),
-        answer_bytes=exchange.answer_bytes,
-        prompt_tokens=counted.prompt_tokens,
-        cached_tokens=counted.cached_tokens,
-        output_tokens=counted.output_tokens,
-        partial_tokens=tokens_of_pieces(exchange.pieces, route.label, adapter),
-        tokens_per_second=counted.tokens_per_second or _rate(counted, exchange, now),
-        prompt_per_second=counted.prompt_per_second,
-        note=exchange.note,
-    )
-
-
-def _rate(counted: Usage, exchange: Exchange, now: float) -> float | None:
-    """Tokens per second as they came, for an engine that does not say it: all after the first."""
-    tokens, first = counted.output_tokens or 0, exchange.first_byte_at
-    if not exchange.is_stream or first is None or tokens < _LEAST_TOKENS or now - first < _LEAST_SECONDS:
-        return None
-    return round((tokens - 1) / (now - first), 2)

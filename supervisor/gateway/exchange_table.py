@@ -7,7 +7,8 @@ The life of one request, as a table from (state, event) to (state, commands).  P
   again, once.
 - A kept connection that closes just as it is used again says nothing about the server: the request goes out
   on a new one.  If none can be opened, the server was dying, and the request counts as sent.
-- A server that was not reached has not had the request: it waits again, within its limit.
+- A server that was not reached has not had the request: it waits again, within its limit.  So does one that a
+  peer has refused, until it has been everywhere.
 - It ends once, and nothing happens afterwards.
 - A pair that is not in the table is an error of this program: `IllegalExchangeEvent`, and nothing changes.
 """
@@ -31,6 +32,7 @@ class ExchangeEvent(StrEnum):
     CONNECTED = "connected"
     UNREACHABLE = "no connection"
     STALE = "closed as it was used again"
+    REFUSED = "not answered here"  # a peer would not, and another place may
     LOST = "server lost"  # its connection broke, or the server is being taken away
     BEGUN = "answer begun"
     ANSWERED = "answered"
@@ -74,6 +76,7 @@ EXCHANGE_TABLE: Mapping[ExchangeState, Mapping[ExchangeEvent, Row]] = {
     ExchangeState.SENT: {
         **_ENDS,
         ExchangeEvent.STALE: (ExchangeState.CONNECTING, (ExchangeDo.DROP, ExchangeDo.RECONNECT)),
+        ExchangeEvent.REFUSED: (ExchangeState.HELD, (ExchangeDo.DROP, ExchangeDo.WAIT)),
         ExchangeEvent.LOST: _LOST,
         ExchangeEvent.BEGUN: (ExchangeState.BEGUN, ()),
         ExchangeEvent.ANSWERED: _ANSWERED,

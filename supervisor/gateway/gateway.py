@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 
-from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
 from .api.body import requested_model
-from .api.routes import Route, Trouble, model_in_query, model_of
+from .api.routes import Trouble, model_in_query, model_of
+from .api.served_models import Meant, no_model
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .auth.limits import KeyLimiter, visible
@@ -26,26 +26,19 @@ from .auth.page_sessions import PageSessions
 from .auth.refused_keys import RefusedKeys
 from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, no_model, of_no_role, send, why_refused
-from .exchange import Exchange, Wish, record, refused
+from .endpoints import A_WORKER, ENDING, Endpoints, of_no_role, send, why_refused
+from .exchange import Exchange, Outgoing, Wish, to_server
 from .http_heads import Head
 from .listener import Listener
 from .model_states import ModelStates
 from .pages.page_endpoints import PageEndpoints
+from .peers import Peers
 from .prompt_count import count
 from .relay.client_connection import AskedOf, ClientConnection
 from .relay.connections import Connections, Handshake
 from .relay.upstream import ConnectionPool
-from .scheduler import (
-    Action,
-    ContextUse,
-    CountPrompt,
-    Go,
-    LoadProfile,
-    Refuse,
-    Scheduler,
-    Ticket,
-)
+from .request_record import record, refused
+from .scheduler import Action, ContextUse, CountPrompt, Go, LoadProfile, Refuse, Scheduler, Ticket
 from .server_use import ServerUses
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
@@ -63,12 +56,12 @@ class Gateway:
 
     def __init__(self, keyring: Keyring, owner: GatewayOwner, page: PageOwner) -> None:
         self.activity = Activity()
-        self._refused_keys = RefusedKeys(time.monotonic)
         self.figures = RequestFigures()
         self._limiter = KeyLimiter(self.figures.usage.tokens_on)
         self.keyring = keyring
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        self._refused_keys = RefusedKeys(self._loop.time)
         self._scheduler = Scheduler(Settings())
         self.uses = ServerUses(self._loop)
         self._budgets = ContextBudgets()
@@ -83,9 +76,11 @@ class Gateway:
         self.now = RequestsNow(self._exchanges, self._scheduler, self._server_of, owner, self._loop.time)
         self.sessions = PageSessions(keyring)
         self._pages = PageEndpoints(self, page)
+        own = self._limiter, self._exchanges, self.backends.is_served
+        self.peers = Peers(self, lambda each: self._note(record(each, self._loop.time(), None)), *own)
+        self._endpoints.id, self.figures.peers = self.peers.id, self.peers.figures
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
-        self._is_ending = False
 
     # --- the address
 
@@ -99,6 +94,7 @@ class Gateway:
         for ticket in self._scheduler.waiting:
             if ticket.profile not in offered:
                 ticket.profile = ""  # what it asked for is not offered any more
+        self.peers.set(listen.peers)
         self._models.look()
         self._sweep_on()
 
@@ -113,9 +109,20 @@ class Gateway:
     def _connection(self) -> ClientConnection:
         return ClientConnection(self, self._connections, self._loop)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether a stop was asked for: each connection closes after its answer, so clients go elsewhere."""
+        return self._endpoints.is_ending
+
+    def announce_end(self) -> float:
+        """/supervisor/ready tells of the stop from now on.  Gives the seconds until `begin_to_end` is due."""
+        self._endpoints.is_ending = True
+        serves = self.is_open and any(each.is_serving for each in self.backends)
+        return self.settings.stop_notice_seconds if serves else 0.0
+
     def begin_to_end(self) -> None:
         """The daemon is being stopped: accept no new requests, and refuse those that wait."""
-        self._is_ending = True
+        self.announce_end()
         self.close()
         self._act(self._scheduler.begin_to_end(self._loop.time()))
 
@@ -123,6 +130,7 @@ class Gateway:
         """Called when all servers have stopped."""
         for exchange in list(self._exchanges.values()):
             exchange.fail(ENDING)
+        self.peers.set(())
         self._models.end()
         self._pages.end()
         await self._connections.say_goodbye(GOODBYE_SECONDS)
@@ -136,12 +144,13 @@ class Gateway:
 
     def counts(self) -> tuple[int, int, int]:
         """Requests under way, requests that wait, connections."""
-        return len(self._scheduler.under_way), len(self._scheduler.waiting), len(self._connections)
+        waiting = len(self._scheduler.waiting)
+        return len(self._exchanges) - waiting, waiting, len(self._connections)
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """That are under way or wait."""
-        return [*self._exchanges.values()]
+        """That servers of ours have, or that wait for one."""
+        return [each for each in self._exchanges.values() if not each.place]
 
     def count_at(self, name: str) -> int:
         """How many requests this server answers now."""
@@ -210,12 +219,7 @@ class Gateway:
         self.backends[exchange.ticket.server].look()
 
     def why_lost(self, exchange: Exchange) -> str:
-        server = self.backends[exchange.ticket.server]
-        if server.failure is None or server.is_serving:
-            workers = ", ".join(server.plan.workers) if server.plan else ""
-            also = f"; it uses the memory of {workers}" if workers else ""
-            return f"it died, or gave up this request{also}"  # the connection's end is seen before the exit
-        return server.failure.message
+        return self.backends.why_lost(exchange.ticket.server)
 
     # --- requests
 
@@ -228,8 +232,7 @@ class Gateway:
 
     def judged(self, head: Head) -> RequestContext:
         """Who asks, and whether they may."""
-        at = self.listener
-        return judge(head, at.prefix, at.rules, self.keyring, self.sessions)
+        return judge(head, self.listener.prefix, self.listener.rules, self.keyring, self.sessions)
 
     def receive(
         self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
@@ -240,55 +243,59 @@ class Gateway:
         route = context.route
         in_body = requested_model(body, head.get(b"content-type")) if route.names_model else ""
         asked = in_body or (model_in_query(head.target) if b"?" in head.target else "")
-        meant = self.listener.names.meant(asked, route.role)
+        wish, meant = Wish(head, body, asked), self.listener.names.meant(asked, route.role)
+        is_known = meant is not None and not meant.is_unknown
+        found = None if is_known or context.hold else self.peers.take(client, wish, context)
+        return found or self._receive_here(client, wish, context, meant)
+
+    def _receive_here(
+        self, client: ClientConnection, wish: Wish, context: RequestContext, meant: Meant | None
+    ) -> AskedOf | None:
+        """What this computer answers, or refuses; ``meant`` None is a model that nobody has."""
+        head, asked, route = wish.head, wish.model, context.route
         profile = context.held_profile or (meant.profile if meant else None) or ""
-        profile = self._loadable(profile, route)
+        if not (self.settings.switch_on_request or self.backends.is_served(profile)):
+            profile = self.backends.instead_of(profile, route.handler)
         is_served, at = self.backends.is_served(profile), self.listener
         named, limits = profile or profile_of(self.backends.answering), context.caller.limits
         handler, can = route.handler or (None if is_served else route.otherwise), at.names.can(named, route)
         trouble = self._limiter.refusal(context.caller, route, named, at.names)
-        if handler is None and meant is None:
-            trouble = no_model(asked)
+        if handler in {None, "props"} and self.backends.is_worker:
+            trouble = A_WORKER
+        elif handler is None and meant is None:
+            trouble = no_model(asked, self.peers.hint())
         elif handler is None and route.role and not (can or is_served):
             trouble = of_no_role(named, route.role)
         if trouble is not None:
-            self._note(refused(head, context, trouble, asked))
+            self._note_refused(head, context, trouble, asked)
             client.refuse(trouble, keep_alive=head.persists)
             return None
         offers = visible(limits, at.offers, at.names)
         if handler == "model-events" and head.method == "GET":
             return self._models.watch(client, head, context, offers)
         if handler in {"supervisor", "page"}:
-            return self._pages.receive(client, head, body, context)
+            return self._pages.receive(client, head, wish.body, context)
         if handler is not None:
             model = model_of(head.path, at.prefix) if handler == "model" else asked
-            answer = self._endpoints.answer(handler, offers, model, profile, body)
+            peers = self.peers.entries(head, limits, at.offers) if handler.startswith("model") else ()
+            answer = self._endpoints.answer(handler, offers, model, profile, wish.body, peers=peers)
             self.run(send(answer, client, head, context, self._note_refused))
             return None
         assert meant is not None
-        wish = Wish(head, body, asked, meant.effort)
         profile = named if limits.models else profile  # no other may answer it then
         ticket = Ticket(self._loop.time(), profile, route.generates, route.wakes and can, context.hold)
         if route.generates:
-            ticket.tokens = self._budgets.expect(named, body)
+            ticket.tokens = self._budgets.expect(named, wish.body)
+        wish = replace(wish, effort=meant.effort) if meant.effort else wish
         return Exchange(self, client, context, wish, ticket)
-
-    def _loadable(self, profile: str, route: Route) -> str:
-        """Where clients cannot have models loaded, whoever serves answers for one that is not."""
-        if self.settings.switch_on_request or self.backends.is_served(profile):
-            return profile
-        if route.handler == "props":
-            return profile_of(self.backends.answering)
-        return "" if route.handler is None else profile
 
     def run(self, work: Coroutine[None, None, None]) -> None:
         """Do this in the background."""
         self._tasks.add(task := self._loop.create_task(work))
         task.add_done_callback(self._tasks.discard)
 
-    def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
-        """The plan of its server; None if there is none."""
-        return self.backends[exchange.ticket.server].plan
+    def request_of(self, exchange: Exchange) -> Outgoing:
+        return to_server(exchange.wish.head, self.backends[exchange.ticket.server].plan)
 
     # --- the queue
 
@@ -329,7 +336,7 @@ class Gateway:
                 case Refuse(ticket):
                     server, waiting = self._server_of(ticket), len(self._scheduler.waiting)
                     why = why_refused(action, server, waiting, self.settings.hold_timeout_seconds)
-                    self._exchanges[ticket].fail(why, "refused")
+                    self.peers.take_over_or_fail(self._exchanges[ticket], why)
                 case CountPrompt(ticket) if ticket in self._exchanges:
                     self.run(self._count(self._exchanges[ticket]))
                 case LoadProfile(profile):

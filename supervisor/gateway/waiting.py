@@ -41,6 +41,7 @@ class UnfinishedRequest(Protocol):
     pieces: int
     ticket: Ticket
     context: RequestContext
+    place: str
 
     @property
     def wish(self) -> AskedWords: ...
@@ -171,7 +172,7 @@ def _active(
         at=round(exchange.at, 3),
         caller=exchange.context.caller.name,
         endpoint=exchange.context.route.label,
-        profile=waits[0] if waits else profile_of(server),
+        profile=exchange.place or (waits[0] if waits else profile_of(server)),
         model=printable(exchange.wish.model, LONGEST_NAME),
         stream=exchange.streams,
         phase="waiting" if waits else "prompt" if is_reading else "answer",
@@ -183,7 +184,7 @@ def _active(
 
 def _tokens_so_far(exchange: UnfinishedRequest, server: Backend) -> int | None:
     route = exchange.context.route
-    if not (route.generates and exchange.streams and server.plan):
+    if exchange.place or not (route.generates and exchange.streams and server.plan):
         return None
     return tokens_of_pieces(exchange.pieces, route.label, server.plan.adapter)
 

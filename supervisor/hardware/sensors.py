@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-CPU = "CPU"
+CPU, RAM = "CPU", "RAM"
 LONGEST_SECONDS = 120.0
 """Between two readings of a counter that say what is now."""
 ASLEEP = "It sleeps, and to read its sensors would wake it."

@@ -52,7 +52,7 @@ def record_event(paths: Paths, kind: EventKind, text: str, **fields: object) -> 
         events_file(paths).parent.mkdir(parents=True, exist_ok=True)
         line = _line(time.time(), "info", text, {"kind": kind, **fields}) + "\n"
         descriptor = os.open(events_file(paths), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - in one write, so that none is torn
+        with open(descriptor, "ab", buffering=0) as file:  # noqa: PTH123 - in one write, so that none is torn
             file.write(line.encode("ascii"))
 
 

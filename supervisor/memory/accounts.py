@@ -82,12 +82,14 @@ class Account:
 class Ledger:
     """
     ``accounts`` has the GPUs first, the RAM last; ``notes`` are sentences on what is not counted.
-    ``settings`` is what it was counted from; None where nothing was counted.
+    ``settings`` is what it was counted from; None where nothing was counted.  ``is_known`` False: the rules
+    are not those of this architecture, and no measurement says more, so that nothing is refused for it.
     """
 
     accounts: tuple[Account, ...]
     notes: tuple[str, ...]
     settings: Settings | None
+    is_known: bool = True
 
 
 _MIB = 1024**2

@@ -3,34 +3,56 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .accounts import RAM, Account, Figure, Ledger
 from .engine_figures import AskedFigures, EngineFigures
 from .memory_settings import Settings
+from .verdict import sizes
 
 _STEP_BYTES: Mapping[AskedFigures, int] = {"engine": 1024**2 - 1, "measured": 1024**2 // 100}
 _MAPPED = "_Mapped"
 _OF_WORKER = re.compile(r"RPC(?P<number>\d{1,6})\[(?P<address>.+)\]")
 _OF_RAM = ("CPU", "AMX", "Host")
+_MOST_OF_IT = 0.75
 
 
 def calibrated(ledger: Ledger, figures: Iterable[EngineFigures]) -> Ledger:
     """
     ``ledger`` with the engine's figures of the same launch, the surest last.
 
-    A figure of ours that agrees, within their rounding, keeps its bytes and gets the source.
+    A figure of ours that agrees, within their rounding, keeps its bytes and gets the source.  Of an
+    architecture that the formula does not know, theirs count even where they are about another launch.
     Nothing is changed where a memory is named that the ledger does not know.
     """
-    settings = ledger.settings
+    settings, ours = ledger.settings, ledger.accounts
     assert settings is not None
     for each in figures:
         pools = {name: _pool(name, ledger) for name in each.buffers}
         if None not in pools.values():
-            ours = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
-            ledger = replace(ledger, accounts=tuple(_account(*both, settings) for both in ours))
-    return ledger
+            told = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
+            accounts = tuple(_account(*both, ledger) for both in told)
+            is_known = ledger.is_known or each.source == "measured"
+            ledger = replace(ledger, accounts=accounts, is_known=is_known)
+    if settings.fit and "gpu-layers" in settings.left_open:
+        return ledger  # then fewer layers are no surprise
+    return replace(ledger, notes=(*ledger.notes, *_left_behind(ours, ledger.accounts)))
+
+
+def _left_behind(ours: Iterable[Account], theirs: Iterable[Account]) -> Iterator[str]:
+    """
+    llama.cpp says that it offloaded a layer whose tensors it kept in the RAM.  With Vulkan these are tensors
+    that are larger than maxStorageBufferRange: 128 MiB with some drivers, and one of gpt-oss-20b has 134.
+    """
+    for planned, told in zip(ours, theirs, strict=True):
+        before, after = planned.weights.bytes, told.weights.bytes
+        if planned.pool.name != RAM and after < before * _MOST_OF_IT:
+            less, more = sizes(after, before)
+            yield (
+                f"Of {more} of weights that belong on {planned.pool.name}, llama.cpp puts only {less} there: "
+                "the rest stays in RAM, because this device takes no tensors of that size or format."
+            )
 
 
 def _pool(buffer: str, ledger: Ledger) -> str | None:
@@ -70,13 +92,13 @@ class _Range:
         return Figure(nearest, source) if self.is_reported or nearest != ours.bytes else ours
 
 
-def _account(account: Account, figures: EngineFigures, settings: Settings) -> Account:
+def _account(account: Account, figures: EngineFigures, ledger: Ledger) -> Account:
     """``figures`` are of this pool only; one that it does not name stays."""
     if not figures.buffers:
         return account
     weights = _weights(figures).figure(account.weights, figures.source)
-    context = _context(figures, settings).figure(account.context, figures.source)
-    compute = _compute(figures, settings).figure(account.compute, figures.source)
+    context = _context(figures, ledger).figure(account.context, figures.source)
+    compute = _compute(figures, ledger).figure(account.compute, figures.source)
     changed = replace(account, weights=weights, context=context, compute=compute)
     mapped = _mapped_bytes(account, weights.bytes, figures)
     return replace(changed, anonymous_bytes=changed.needed_bytes - mapped)
@@ -91,22 +113,33 @@ def _weights(figures: EngineFigures) -> _Range:
     return _Range(least.least_bytes, most.most_bytes, is_reported=not mapped)
 
 
-def _context(figures: EngineFigures, settings: Settings) -> _Range:
+def _context(figures: EngineFigures, ledger: Ledger) -> _Range:
     """
     The tool has no option to say that slots share their cells, so it was asked for one of them: then it has
     as many cells as they share, and fewer in sliding windows.
     """
     around = _around([taken.context_bytes for taken in figures.buffers.values()], figures.source)
-    if figures.source == "engine" and _shares(settings):
+    if figures.source == "engine" and _shares(_settings(ledger)) and ledger.is_known:
         return _Range(around.least_bytes, None, is_reported=False)
     return around
 
 
-def _compute(figures: EngineFigures, settings: Settings) -> _Range:
-    """The tool computes logits of every token of a batch, which servers do before b9460 only."""
-    if figures.source == "engine" and (settings.outputs < settings.ubatch or _shares(settings)):
+def _compute(figures: EngineFigures, ledger: Ledger) -> _Range:
+    """
+    The tool computes logits of every token of a batch, which servers do before b9460 only.
+
+    So what it says is the most that a server can take, which counts where there is no formula.
+    """
+    settings = _settings(ledger)
+    computes_more = settings.outputs < settings.ubatch or _shares(settings)
+    if figures.source == "engine" and computes_more and ledger.is_known:
         return _Range(0, None, is_reported=False)
     return _around([taken.compute_bytes for taken in figures.buffers.values()], figures.source)
+
+
+def _settings(ledger: Ledger) -> Settings:
+    assert ledger.settings is not None
+    return ledger.settings
 
 
 def _shares(settings: Settings) -> bool:

@@ -15,7 +15,7 @@ from ..profile.definition import Profile
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .advice import Advice, advise, in_words
 from .calibrated import calibrated
-from .compute import layers_bytes
+from .context import layers_bytes
 from .engine_figures import EngineFigures
 from .ledger import account
 from .machine_memory import memories_of
@@ -180,12 +180,15 @@ def fit(
         """``ask`` None: the figures are of another model."""
         settings = settings_of(options, number, which)
         ledger = account_of(which, settings)
-        return ledger if ask is None else calibrated(ledger, figures_source(settings, ask))
+        return ledger if ask is None else calibrated(ledger, _asked(ledger, figures_source, ask=ask))
 
     if profile.placement == "pinned":
-        return Fitted(*_judged(weigh, {}, profile, model), divided({}), memories.idle, ours=ours)
+        changes = divided({})
+        reasons = (*division.reasons(changes), *memories.idle)
+        return Fitted(*_judged(weigh, {}, profile, model), changes, reasons, ours=ours)
     proposal = propose(_wanted(profile, model), weigh, profile.guardrails)
-    changes, reasons = divided(proposal.changes), (*proposal.reasons, *memories.idle)
+    changes = divided(proposal.changes)
+    reasons = (*proposal.reasons, *division.reasons(changes), *memories.idle)
     if profile.placement == "engine":
         changes = {name: value for name, value in proposal.changes.items() if name in _BESIDE_THE_ENGINE}
         if len(pools) > 1:
@@ -199,8 +202,23 @@ def fit(
         return Fitted(*_judged(weigh, proposal.changes, profile, model), changes, reasons, ours=ours)
     ledger, verdict, advices = _judged(weigh, changes, profile, model)
     assert ledger.settings is not None
-    back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=len(pools) > 1)
+    on_gpu = len(pools) > 1 and not remotes  # experts here of layers there would cross the network
+    back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=on_gpu)
     return Fitted(ledger, verdict, advices, changes, reasons, back, ours)
+
+
+def _asked(ledger: Ledger, source: FiguresSource, *, ask: bool) -> Iterable[EngineFigures]:
+    """
+    The engine's figures of this launch.
+
+    Its tool has no word for slots that share their cells.  Where there is no formula, it is asked for slots
+    with cells of their own, which take as much or more.
+    """
+    settings = ledger.settings
+    assert settings is not None
+    if ledger.is_known or not settings.unified:
+        return source(settings, ask)
+    return (*source(replace(settings, unified=False), ask), *source(settings, False))
 
 
 def _judged(

@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..model.metadata import Model
-from . import accounts
-from . import compute as context
+from . import accounts, context
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .compute import Work, compute_bytes, process_bytes
 from .memory_settings import Settings
@@ -30,7 +29,9 @@ def account(
     figures = _Figures(work, _context(model, settings, layout), compute_bytes(work))
     gpus = [figures.of_gpu(pool) for pool in pools if pool.name != RAM]
     ram = next((pool for pool in pools if pool.name == RAM), Pool(RAM, None, None))
-    return Ledger((*gpus, figures.of_ram(ram)), notes(model, settings, layout), settings)
+    is_known = model.architecture in context.KNOWN
+    every = (*gpus, figures.of_ram(ram))
+    return Ledger(every, notes(model, settings, layout), settings, is_known)
 
 
 def _loading(
@@ -40,7 +41,7 @@ def _loading(
     pinned = bool(used) and settings.host_buffers and accounts.has_host_buffers(flavour)
     is_auto = settings.load_mode == "auto"
     maps = accounts.maps_files(flavour, used) if is_auto else settings.load_mode in {"mmap", "mmap+mlock"}
-    return Loading(features if settings.repack and not pinned else (), maps)
+    return Loading(features if settings.repack and not pinned else (), maps, settings.loads_heads)
 
 
 def _context(model: Model, settings: Settings, layout: Layout) -> Mapping[str, int]:
@@ -115,8 +116,11 @@ def _of_model(model: Model) -> Iterator[str]:
         )
     if not model.layers or not model.context_length:
         yield "The file does not say how many layers or how long a context the model has: not all is counted."
-    if any(key.startswith(f"{model.architecture}.ssm.") for key in model.values):
-        yield "Some of its layers keep a state in place of a cache: counted as if they had a cache."
+    if model.architecture not in context.KNOWN:
+        yield (
+            f"The formula does not know the architecture {model.architecture}: what llama-fit-params says "
+            "counts, where it can be asked; otherwise every layer is counted as if it had a cache."
+        )
 
 
 def _of_options(settings: Settings) -> Iterator[str]:

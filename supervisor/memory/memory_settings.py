@@ -21,6 +21,7 @@ _MIB = 1024**2
 _CELLS = 256  # n_ctx and n_ctx_seq are rounded up to it: llama_context
 _AUTO_SLOTS = 6925  # #16736: four slots that share their cells, where the number is left open
 _PROMPT_CACHE = 6723  # #16391
+_CHECKPOINTS = 6160
 _FEW_OUTPUTS = 9460  # #23861: logits of one token for each slot; before that of every token of a batch
 _KINDS: Mapping[str, TensorKind] = {kind.name: kind for kind in KINDS.values()}
 _LOAD_MODES = ("auto", "none", "mmap", "mlock", "mmap+mlock", "dio")
@@ -74,6 +75,10 @@ class Settings:
     cache_ram_bytes: int | None  # None is without a limit
     fit: bool
     left_open: tuple[str, ...]
+    loads_heads: bool  # the heads inside a model that predict several tokens
+    drafted: int  # most tokens that a draft proposes at once and a recurrent state can be set back by
+    checkpoints: int  # most of each slot
+    checkpoint_tokens: int  # from one to the next; 0 where any distance will do
     rpc: str  # the addresses of workers, as the option has them
     not_counted: tuple[str, ...]  # options that take memory of which nothing is known here
 
@@ -156,6 +161,10 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         cache_ram_bytes=_cache_ram(read, build),
         fit=read.text("fit", "on") != "off" and (build is None or build >= 7407),  # #16653
         left_open=tuple(name for name in ("ctx-size", "gpu-layers") if options.get(name, "auto") == "auto"),
+        loads_heads="draft-mtp" in _speculation(read),
+        drafted=_drafted(read),
+        checkpoints=_checkpoints(read, build),
+        checkpoint_tokens=max(0, read.integer("checkpoint-min-step", 8192)),
         rpc=read.text("rpc", ""),
         not_counted=tuple(name for name in _NOT_COUNTED if options.get(name)),
     )
@@ -184,9 +193,22 @@ def _rounded(tokens: int) -> int:
 
 
 def _outputs(read: Reader, build: int | None, *, batch: int, ubatch: int, slots: int) -> int:
-    if read.flag("embedding", default=False) or read.text("pooling", "none") != "none":
+    if _reads(read):
         return min(ubatch, batch)
     return ubatch if build is not None and build < _FEW_OUTPUTS else min(ubatch, slots)
+
+
+def _reads(read: Reader) -> bool:
+    """Whether it only reads texts: it makes no tokens of its own."""
+    asked = any(read.flag(name, default=False) for name in ("embedding", "rerank"))
+    return asked or read.text("pooling", "none") != "none"
+
+
+def _checkpoints(read: Reader, build: int | None) -> int:
+    """Made for completions only: update_slots in tools/server/server-context.cpp."""
+    if _reads(read) or (build is not None and build < _CHECKPOINTS):
+        return 0
+    return max(0, read.integer("ctx-checkpoints", 32))
 
 
 def _gpu_layers(read: Reader) -> int | Literal["all"]:
@@ -218,6 +240,16 @@ def _tensor_split(read: Reader) -> tuple[float, ...]:
         return tuple(float(part) for part in parts if part)
     except ValueError:
         return ()
+
+
+def _speculation(read: Reader) -> list[str]:
+    return read.text("spec-type", "").split(",")
+
+
+def _drafted(read: Reader) -> int:
+    """need_n_rs_seq in common/common.h."""
+    with_states = {"draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark"}
+    return read.integer("spec-draft-n-max", 3) if with_states & set(_speculation(read)) else 0
 
 
 def _cache_ram(read: Reader, build: int | None) -> int | None:

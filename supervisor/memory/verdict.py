@@ -98,6 +98,7 @@ class MemoryVerdict:
 
     guardrails: Guardrails
     judgements: tuple[PoolJudgement, ...]
+    is_sure: bool = True  # False: what does not fit is a warning only
 
     @property
     def status(self) -> FitStatus:
@@ -106,7 +107,7 @@ class MemoryVerdict:
 
     @property
     def refused(self) -> bool:
-        return self.status == "does not fit" and self.guardrails != "off"
+        return self.status == "does not fit" and self.guardrails != "off" and self.is_sure
 
     @property
     def allowed(self) -> bool:
@@ -125,7 +126,8 @@ class MemoryVerdict:
 
 def judge(ledger: Ledger, guardrails: Guardrails) -> MemoryVerdict:
     """Every memory by itself, and the RAM together with all GPUs that share it."""
-    return MemoryVerdict(guardrails, tuple(_judge(each, ledger, guardrails) for each in ledger.accounts))
+    judgements = tuple(_judge(each, ledger, guardrails) for each in ledger.accounts)
+    return MemoryVerdict(guardrails, judgements, is_sure=ledger.is_known)
 
 
 def _judge(account: Account, ledger: Ledger, guardrails: Guardrails) -> PoolJudgement:

@@ -4,8 +4,10 @@ Which memory each weight goes to, and whether it is mapped, copied or rearranged
 Sources, at b11434: load_tensors in src/llama-model.cpp (layers to devices, the output being one more layer),
 create_tensor in src/llama-model-loader.cpp (overrides), common/common.h (what --n-cpu-moe stands for).
 Without a tensor of its own the output layer uses a copy of the embeddings, unless both are in the same
-buffer.  What the CPU rearranges: ggml_repack_get_optimal_repack_type in ggml/src/ggml-cpu/repack.cpp,
-supports_op in ggml/src/ggml-cpu/amx/amx.cpp, get_row_size in amx/mmq.cpp.
+buffer; Gemma 3n and 4 make that copy before the embeddings, so that there are always two (load_arch_tensors
+in src/models/gemma4.cpp).  The heads for multi-token prediction are loaded only for --spec-type draft-mtp
+(load_mtp in common/common.cpp).  What the CPU rearranges: ggml_repack_get_optimal_repack_type in
+ggml/src/ggml-cpu/repack.cpp, supports_op in ggml/src/ggml-cpu/amx/amx.cpp, get_row_size in amx/mmq.cpp.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from ..model.header import TensorInfo
 from ..model.metadata import Model
 from .accounts import RAM, Pool
+from .context import trunk
 from .memory_settings import Override, Settings
 
 _OUTPUT = "output.weight"
+_OUTPUT_FIRST = frozenset({"gemma3n", "gemma4"})
 _DOTPROD = frozenset({"neon", "dotprod"})
 _I8MM = frozenset({"neon", "i8mm"})
 _REPACKED: Mapping[str, tuple[tuple[frozenset[str], int], ...]] = {
@@ -62,15 +66,23 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """``features`` are those that weights are rearranged for: none where they are not."""
+    """
+    ``features`` are those that weights are rearranged for: none where they are not.  ``heads`` are those for
+    multi-token prediction.
+    """
 
     features: Collection[str]
     maps_files: bool
+    heads: bool = False
 
 
 def weights(model: Model, layout: Layout, loading: Loading) -> tuple[Weight, ...]:
     """Tensors of a format that is not known here count nothing: the ledger says so."""
-    placed = [_weight(tensor, layout.of(tensor.name), loading) for tensor in model.tensors]
+    layers = (model.layers or 0) if loading.heads else trunk(model)
+    loaded: Iterable[TensorInfo] = model.tensors
+    if layers < (model.layers or 0):
+        loaded = [tensor for tensor in model.tensors if layer_of(tensor.name, -1) < layers]
+    placed = [_weight(tensor, layout.of(tensor.name), loading) for tensor in loaded]
     return (*placed, *_tied(model, layout, loading))
 
 
@@ -91,7 +103,7 @@ def _tied(model: Model, layout: Layout, loading: Loading) -> tuple[Weight, ...]:
         return ()
     as_output = TensorInfo(_OUTPUT, embeddings.shape, embeddings.kind, 0, embeddings.size_bytes)
     weight = _weight(as_output, layout.output, loading)
-    shared = weight.pool == RAM and repacked_bytes(as_output, loading.features) is None
+    shared = weight.pool == RAM and not weight.is_repacked and model.architecture not in _OUTPUT_FIRST
     return () if shared else (weight,)
 
 
@@ -185,9 +197,14 @@ class Layout:
                 return pool
         if tensor.startswith(_INPUTS):
             return RAM
-        layer = _LAYER.match(tensor)
-        number = int(layer[1]) if layer else len(self.blocks)
-        return self.layers[min(number, len(self.blocks))]
+        last = len(self.blocks)
+        return self.layers[min(layer_of(tensor, last), last)]
+
+
+def layer_of(tensor: str, otherwise: int) -> int:
+    """The number of its layer; ``otherwise`` for a tensor that belongs to none."""
+    layer = _LAYER.match(tensor)
+    return int(layer[1]) if layer else otherwise
 
 
 def lay_out(model: Model, settings: Settings, pools: Sequence[Pool]) -> Layout:

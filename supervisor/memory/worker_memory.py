@@ -22,7 +22,7 @@ from ..model.metadata import Model
 from ..options.option_types import OptionValue
 from ..profile.definition import Profile
 from .accounts import RAM, Ledger, Pool
-from .compute import layers_bytes
+from .context import layers_bytes
 from .memory_settings import Settings
 from .verdict import Guardrails, kept_bytes
 from .weights import Loading, lay_out, weights
@@ -88,6 +88,13 @@ class Division:
             return {} if RPC in profile.server else {RPC: addresses}
         found = self._divided(settings)
         return {name: value for name, value in found.items() if name != RPC or RPC not in profile.server}
+
+    def reasons(self, changes: Mapping[str, OptionValue]) -> tuple[str, ...]:
+        """Why layers are divided as in these changes."""
+        if not {"tensor-split", "device"} <= changes.keys() or not any(pool.worker for pool in self.pools):
+            return ()
+        split = f"tensor-split {changes['tensor-split']} for {changes['device']}"
+        return (f"{split}: this computer's GPUs are filled first, then the workers as they are listed",)
 
     def _divided(self, settings: Settings) -> Mapping[str, OptionValue]:
         gpus = [pool for pool in self.pools if pool.name != RAM]

@@ -46,7 +46,10 @@ class TensorType(Enum):
     """A tensor's element format: ggml's number for it, elements in a block, bytes of a block."""
 
     F32 = (0, 1, 4)
+    F16 = (1, 1, 2)
     Q8_0 = (8, 32, 34)  # a float16 scale and 32 int8
+    Q4_K = (12, 256, 144)
+    Q6_K = (14, 256, 210)
     MXFP4 = (39, 32, 17)  # an exponent and 32 four-bit floats; all bytes zero means all values zero
 
     def __init__(self, ggml_id: int, block_elements: int, block_bytes: int) -> None:

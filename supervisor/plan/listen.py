@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
+from ..engine.adapters.known import adapter_of
 from ..errors import ConfigError, StartFailed
 from ..options.option_types import OptionValue
 from ..profile.definition import GatewaySettings, Profile, Role
+from ..profile.peer import Peer
 from .launch import LaunchPlan
 from .role import roles_of
 
@@ -85,6 +87,7 @@ class Listen:
     keys: tuple[str, ...] = ()
     tls_certificate: str = ""  # paths of PEM files; both or none
     tls_key: str = ""
+    peers: tuple[Peer, ...] = ()
 
     @property
     def warning(self) -> str:
@@ -153,10 +156,21 @@ def _number(options: Mapping[str, OptionValue], name: str) -> int:
 
 
 def offers_beside(plans: Sequence[LaunchPlan], listen: Listen) -> tuple[Offer, ...]:
-    """What clients may ask for while servers have these plans: their profiles first, offered or not."""
-    offers = {offer.profile: offer for offer in listen.offers}
-    own = {plan.profile: _offer_of_plan(plan, offers.get(plan.profile)) for plan in plans}
+    """
+    What clients may ask for while servers have these plans: their profiles first, offered or not.  A worker
+    serves no model.
+    """
+    workers = {plan.profile for plan in plans if not serves_clients(plan)}
+    offers = {offer.profile: offer for offer in listen.offers if offer.profile not in workers}
+    own = {
+        plan.profile: _offer_of_plan(plan, offers.get(plan.profile)) for plan in plans if serves_clients(plan)
+    }
     return tuple((offers | own)[name] for name in dict.fromkeys((*own, *offers)))
+
+
+def serves_clients(plan: LaunchPlan) -> bool:
+    """Whether clients' requests can go there: a worker speaks no HTTP."""
+    return adapter_of(plan.adapter).protocol == "http"
 
 
 def _offer_of_plan(plan: LaunchPlan, known: Offer | None) -> Offer:

@@ -63,7 +63,7 @@ def make_plan(
     gateway, behind_gateway = profile.gateway, profile.gateway.mode == "on"
     taken = sorted(gateway_options(profile)) if behind_gateway else ()
     profile = _behind_gateway(profile, inside) if behind_gateway else profile
-    renderer = renderer_for(profile.engine.source)
+    renderer = renderer_for(profile)
     rendering = renderer.render(profile, build, model.path)
     argv, env, secrets = rendering.argv, rendering.env, rendering.secrets
     return LaunchPlan(
@@ -123,12 +123,16 @@ def make_plan(
 
 
 def _behind_gateway(profile: Profile, inside: str) -> Profile:
-    """As the engine is to have it: without what the gateway takes over, and at an address of ours."""
+    """
+    As the engine is to have it: without what the gateway takes over, and at an address of ours; a worker at
+    the one that others know.
+    """
+    lent = profile.lend.address
     return replace(
         profile,
         server={name: value for name, value in profile.server.items() if name not in GATEWAY_OPTIONS},
         env={name: value for name, value in profile.env.items() if name not in GATEWAY_VARIABLES},
-        listen=ListenSettings(inside or "127.0.0.1", 0),
+        listen=ListenSettings(lent.host, lent.port) if lent else ListenSettings(inside or "127.0.0.1", 0),
     )
 
 

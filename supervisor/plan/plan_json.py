@@ -52,8 +52,9 @@ def listen_to_json(listen: Listen) -> dict[str, Any]:
 
 
 def public_listen(listen: Listen) -> dict[str, Any]:
-    """For people: a digest tells a key that can be guessed, so the keys are hidden."""
-    return {**asdict(listen), "keys": ["(hidden)"] * len(listen.keys)}
+    """For people: a digest tells a key that can be guessed, so the keys are hidden, and those of peers."""
+    peers = [{**asdict(each), "secret": "(hidden)" if each.secret else ""} for each in listen.peers]
+    return {**asdict(listen), "keys": ["(hidden)"] * len(listen.keys), "peers": peers}
 
 
 def listen_from_json(document: Mapping[str, Any]) -> Listen:

@@ -70,7 +70,7 @@ class _Here:
 
     def look(self, profile: Profile) -> tuple[str, int]:
         """See `ModelLook`."""
-        if not profile.can_start:
+        if not profile.can_start or profile.lend.is_worker:
             return "it names no model", 0
         engine, model = profile.engine, self._model(profile)
         if model is None:

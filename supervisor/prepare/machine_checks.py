@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
+from ipaddress import ip_address
 
 from ..disk import noexec_mount
 from ..engine import known_bad
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.install_context import InstallContext
-from ..errors import SupervisorError
+from ..errors import ConfigError, NetworkError, SupervisorError
 from ..hardware.machine import ThisMachine
 from ..hardware.sources.gpu_users import gpu_users
 from ..home import client
@@ -20,8 +23,10 @@ from ..memory.fitting import Fitted
 from ..memory.verdict import size
 from ..model.metadata import Model
 from ..paths import Paths
+from ..plan.listen import address_for_others
 from ..profile.definition import Match, Profile, Tuned
 from ..profile.matching import MissingGpu, missing_gpu
+from ..profile.worker_address import WorkerAddress, parse_worker
 from .fingerprint import fingerprint, no_longer_tuned
 
 ABSENT = (
@@ -33,6 +38,63 @@ ABSENT = (
 def absent_gpu(profile: Profile, context: InstallContext) -> MissingGpu | None:
     """The hardware is looked at only where the profile says which machine it is for."""
     return missing_gpu(profile, context.hardware()) if profile.match != Match() else None
+
+
+_NO_KEYS = (
+    "llama.cpp's RPC has neither keys nor encryption, so whoever reaches it can read and change its memory"
+)
+
+
+def private_address(text: str) -> WorkerAddress:
+    """
+    The literal address that a worker is to listen on.  Raises ValueError with the end of a sentence about the
+    text, for one that others than a private network, or a VPN, could reach; NetworkError for a name that does
+    not resolve at the moment.
+    """
+    address = parse_worker(text)
+    try:
+        found = socket.getaddrinfo(address.host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        why = f"{address.host} does not resolve to an IPv4 address: {error.strerror or error}."
+        raise NetworkError(why, hint=private_hint()) from error
+    literal = replace(address, host=str(found[0][4][0]))
+    if not literal.is_private:
+        every = ip_address(literal.host).is_unspecified
+        of_name = f" ({literal.host})" if literal != address else ""
+        what = "is every network that this computer is in" if every else f"is a public address{of_name}"
+        raise ValueError(f"{what}: {_NO_KEYS}")
+    return literal
+
+
+def of_a_worker(profile: Profile, context: InstallContext) -> Profile:
+    """
+    A worker's profile with its literal address, the folder of its tensors, and the CPU's engine where there
+    is no GPU; any other as it is.  Raises ConfigError for an address that anybody could reach.
+    """
+    if profile.lend.listen is None or context.elsewhere:
+        return profile
+    try:
+        address = private_address(profile.lend.listen)
+    except ValueError as error:
+        place = profile.origins.get("lend.listen") or f"profile {profile.name}"
+        raise ConfigError(
+            f"{place}: lend.listen: {profile.lend.listen} {error}.", hint=private_hint()
+        ) from error
+    engine = profile.engine
+    if engine.flavour is None and not (profile.wants_gpu and context.hardware().gpus):
+        engine = replace(engine, flavour="cpu")
+    env = {"LLAMA_CACHE": str(context.paths.cache), **profile.env}
+    return replace(profile, lend=replace(profile.lend, listen=str(address)), engine=engine, env=env)
+
+
+def private_hint() -> str:
+    """What to do about an address that a worker must not listen on, with one of this computer's own."""
+    own = address_for_others()
+    example = f", {own} for example," if own and WorkerAddress(own).is_private else ""
+    return (
+        f"Name a private address of this computer{example} or its address in a VPN such as WireGuard or "
+        "Tailscale; or 127.0.0.1, and let the other computer come in by ssh."
+    )
 
 
 _MUCH_TAKEN = 0.2  # of a card: more than a desktop and its windows
@@ -73,7 +135,7 @@ def known_bad_of(
     What is known to go wrong with this build, these options and this machine, and what has changed since the
     profile was tuned; a sentence each.
     """
-    if not renderer_for(profile.engine.source).reads_models:
+    if not renderer_for(profile).reads_models:
         return ()
     options = {**profile.server, **(fitted.changes if fitted else {})}
     known = known_bad.warnings_of(build, options, context.hardware, model)

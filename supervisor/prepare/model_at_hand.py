@@ -26,10 +26,12 @@ from .profile_files import demand_model_file, whole_path
 def model_at_hand(profile: Profile, paths: Paths) -> ModelAtHand:
     """
     As it is on disk.  An engine that reads no GGUF files may get a folder, the name of a repository that it
-    downloads itself, or nothing.
+    downloads itself, or nothing; a worker gets none, which its place tells.
     """
     meant = profile.model
-    if not renderer_for(profile.engine.source).reads_models and not (meant.demo or meant.path or meant.file):
+    if profile.lend.address is not None:
+        return ModelAtHand(f"none: memory is lent at {profile.lend.address}")
+    if not renderer_for(profile).reads_models and not (meant.demo or meant.path or meant.file):
         return ModelAtHand(meant.repo or "")
     first = path_of(profile, paths)
     files = () if first.is_dir() else parts_of(first)
@@ -69,7 +71,7 @@ def ensure_model_reachable(profile: Profile, paths: Paths) -> None:
 
 def model_on_disk(profile: Profile, paths: Paths) -> Model | None:
     """By its header; None where it is not all there, is no model, or is for an engine that reads others."""
-    if not renderer_for(profile.engine.source).reads_models:
+    if not renderer_for(profile).reads_models:
         return None
     try:
         return open_model(path_of(profile, paths), paths.cache / "headers")
@@ -79,7 +81,7 @@ def model_on_disk(profile: Profile, paths: Paths) -> Model | None:
 
 def read_model(profile: Profile, paths: Paths, *, write: bool) -> tuple[Profile, Model | None]:
     """With the role that its model's header tells; None for an engine that has the model to itself."""
-    if not renderer_for(profile.engine.source).reads_models:
+    if not renderer_for(profile).reads_models:
         return profile, None
     model = look_at(profile, paths, write=write)
     return with_role(profile, model), model

@@ -53,7 +53,7 @@ def _planned(
     files = tuple(map(Path, model.files))
     missing = [file for file in files if not file.exists()]
     notes = [f"{file} is not on disk" for file in missing]
-    renderer = renderer_for(profile.engine.source)
+    renderer = renderer_for(profile)
     config = system_config()
     if config is not None and renderer.reads_models:
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
@@ -70,7 +70,7 @@ def _planned(
         inside=inside_of(profile, build, paths),
     )
     plan = make(profile)
-    if not renderer.reads_models and not profile.engine.memory:
+    if not (renderer.reads_models or profile.engine.memory or profile.lend.is_worker):
         plan = replace(plan, measures=True)
         if fitted is None:
             plan = replace(plan, warnings=(*plan.warnings, _UNKNOWN_MEMORY))

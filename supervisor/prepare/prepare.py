@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from ..download.transfer import PartFile
+from ..engine.adapters import rpc_program
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.choose import acquire, find
@@ -49,6 +50,7 @@ from .machine_checks import (
     absent_gpu,
     held_by_servers,
     known_bad_of,
+    of_a_worker,
     pinned_sentence,
     taken_by_others,
 )
@@ -107,6 +109,7 @@ def prepare(
     if force:
         profile = replace(profile, guardrails="off")
     context = install_context(paths, progress, waits=True, variables=profile.env)
+    profile = of_a_worker(profile, context)
     absent = absent_gpu(profile, context)
     if absent and absent.is_fatal and not force:
         raise NoSuitableEngine(absent.sentence, hint=ABSENT)
@@ -114,10 +117,9 @@ def prepare(
     demand_files(profile)
     listen = listen_of(profile, paths, named)
     profile, model = read_model(with_hub_files(profile, paths), paths, write=True)
-    weights = weights_bytes(model)
-    build = acquire(
-        profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag, model_bytes=weights
-    )
+    weights, wants_gpu = weights_bytes(model), profile.wants_gpu
+    build = acquire(profile.engine, wants_gpu=wants_gpu, context=context, tag=tag, model_bytes=weights)
+    build = rpc_program.build_of(build, profile.env) if profile.lend.is_worker else build
     launch = _fit_here(profile, model, build, context, paths, evicts=evicts)
     fitted = launch.fitted
     taken = taken_by_others(fitted, context, paths) if fitted else ""
@@ -163,6 +165,7 @@ def preview(
     paths = with_models_dir(paths)
     profile = resolved(name, overrides, paths)
     context = install_context(paths, Silent(), hardware, variables=profile.env)
+    profile = of_a_worker(profile, context)
     absent = absent_gpu(profile, context)
     if absent and warn:
         warn(absent.sentence)
@@ -194,7 +197,8 @@ def resolved(name: str, overrides: Mapping[str, str], paths: Paths) -> Profile:
 
 def found_engine(profile: Profile, model: Model | None, context: InstallContext) -> Build:
     weights = weights_bytes(model)
-    return find(profile.engine, wants_gpu=profile.wants_gpu, context=context, model_bytes=weights)
+    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context, model_bytes=weights)
+    return rpc_program.build_of(build, profile.env) if profile.lend.is_worker else build
 
 
 def install_context(
@@ -240,7 +244,8 @@ def _fit_here(
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
-    is_ours = not (context.elsewhere and model)
+    here = not context.elsewhere
+    is_ours = here or model is None
     held, stays = held_by_servers(paths, profile.name, evicts=evicts) if is_ours else (NOTHING, NOTHING)
     draft = look_at_draft(profile, paths) if model else None
 
@@ -248,20 +253,10 @@ def _fit_here(
         if model is None:
             known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
             return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
-        source = figures_source(profile, build, paths, may_ask=workers.all_free)
-        return fit(
-            profile,
-            model,
-            build,
-            context.hardware(),
-            draft=draft,
-            remotes=workers.remotes,
-            held=held,
-            stays=stays,
-            figures_source=unasked if context.elsewhere else source,
-        )
+        source = figures_source(profile, build, paths, may_ask=workers.all_free) if here else unasked
+        weigh = partial(fit, draft=draft, held=held, stays=stays, figures_source=source)
+        return weigh(profile, model, build, context.hardware(), remotes=workers.remotes)
 
-    here = not context.elsewhere
     return fit_with_workers(profile, build, paths, fit_here, in_use={*held, *stays}, may_ask=here)
 
 
@@ -330,7 +325,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     profile = resolved(name, overrides, paths)
     context = replace(install_context(paths, Silent(), variables=profile.env), hardware=lambda: hardware)
     ensure_model_reachable(profile, paths)
-    if profile.model.demo or not renderer_for(profile.engine.source).reads_models:
+    if profile.model.demo or not renderer_for(profile).reads_models:
         engine = _engine(profile, found_engine(profile, None, context), context)
         if profile.model.demo:
             return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
@@ -342,9 +337,9 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     expected = Estimate(profile, engine, _model(profile, model, paths))
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
         return replace(expected, memory=("not known before it is known which engine it will be",))
-    if profile.workers:
-        return replace(expected, memory=("not known before its workers are asked, which the start does",))
     fitted = fit(profile, model, build, hardware, draft=draft)
+    if profile.workers and fitted.refusal:
+        return replace(expected, memory=("not known before its workers are asked, which the start does",))
     memory = tuple(each.text for each in fitted.verdict.judgements if each.needed_bytes)
     return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ..plan.listen import Listen, Offer, gateway_options, make_listen, offer_of,
 from ..plan.role import roles_of
 from ..profile.definition import Profile
 from ..profile.load_layers import UserSettings, read_settings
+from ..profile.peer import Peer
 from ..profile.resolve import resolve, settings_of
 from ..profile.store import ProfileStore
 from .model_at_hand import model_on_disk
@@ -51,12 +53,27 @@ def listen_of(
     own = settings.served(profile.name)
     if own is not None and own.load is not None and not named:
         listen = replace(listen, settings=replace(listen.settings, preload=own.load))
-    return replace(listen, named=named)
+    return replace(listen, named=named, peers=_with_keys(settings.peers))
+
+
+def _with_keys(peers: Sequence[Peer]) -> tuple[Peer, ...]:
+    """
+    Each with the key that its variable has here, if it has one: the daemon's own environment may have it, and
+    `Peers` says where neither has.  Raises ConfigError for a key that no request can carry.
+    """
+    found = []
+    for peer in peers:
+        secret = os.environ.get(peer.api_key_env, "").strip() if peer.api_key_env else ""
+        if not (secret.isascii() and secret.isprintable()):
+            raise ConfigError(f"peers: {peer.name}: {peer.api_key_env} holds a character that no key has.")
+        ca_file = os.path.expanduser(peer.ca_file)  # noqa: PTH111 - "" stays ""
+        found.append(replace(peer, secret=secret, ca_file=ca_file))
+    return tuple(found)
 
 
 def inside_of(profile: Profile, build: Build, paths: Paths) -> str:
     """The socket for the build to listen on, or "" if it must be a loopback port."""
-    if sys.platform != "win32" and renderer_for(profile.engine.source).takes_sockets(build):
+    if sys.platform != "win32" and renderer_for(profile).takes_sockets(build):
         from ..home.control_socket import short_path  # noqa: PLC0415 - Windows has none
 
         return str(short_path(server_socket(paths, profile.name)))
@@ -149,6 +166,8 @@ def _startable(name: str, store: ProfileStore, *, next_to_others: bool) -> Profi
     profile = resolve(name, store)
     if not profile.can_start:
         raise ConfigError("it names no model")
+    if profile.lend.is_worker:
+        raise ConfigError("it is a worker, which serves no model")
     if next_to_others and profile.gateway.mode == "off":
         raise ConfigError("it has gateway: off")
     return profile

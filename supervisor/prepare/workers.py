@@ -75,7 +75,7 @@ def fit_with_workers(
     ``may_ask`` none is counted.  Raises an error that names each worker that cannot be used.
     """
     alone = replace(profile, workers=(), server=_without(profile, {RPC}))
-    if not (profile.workers and renderer_for(profile.engine.source).reads_models):
+    if not (profile.workers and renderer_for(profile).reads_models):
         return FittedLaunch(profile, build, fit_here(profile, build, NO_WORKERS))
     if not may_ask:
         note = "its workers are not counted: they are asked from this computer only"
@@ -155,6 +155,11 @@ def ask_workers(
         len(found) == len(addresses),
         {name: each.connect_seconds for name, each in found.items()},
         tuple(
+            f"the worker {each} is at a public address, and RPC has neither keys nor encryption"
+            for each in addresses
+            if each.is_private is False
+        )
+        + tuple(
             f"the worker {each}: planned with what it had on {known[str(each.address)].seen}, and the server "
             "waits for it"
             for each in troubles

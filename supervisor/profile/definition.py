@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..options.option_types import OptionValue
 from .declare import key
-from .worker_address import WITHOUT_WORKER_ABOUT, WORKERS_ABOUT, WithoutWorker, Worker
+from .worker_address import WITHOUT_WORKER_ABOUT, WORKERS_ABOUT, LentMemory, WithoutWorker, Worker
 
 ValueSource = Literal["auto", "release", "path", "system", "embedded", "build", "command"]
 AutoUpdate = Literal["off", "notify", "apply"]
@@ -19,12 +19,11 @@ GuardrailSetting = Literal["off", "relaxed", "balanced", "strict"]
 Effort = Literal["low", "medium", "high"]
 Role = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
 StopSignal = Literal["TERM", "INT", "QUIT"]
-MIB = 1024 * 1024
+MIB, _MANY = 1024 * 1024, 1_000_000
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 PARAMETER_PATTERN = r"\S{1,100}"
 FLAVOURS = ("cpu", "cuda", "vulkan", "metal", "rocm", "sycl", "opencl", "openvino")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
-_MANY = 1_000_000
 _VENDORS = ("nvidia", "amd", "intel", "apple", "qualcomm", "none")
 
 
@@ -242,6 +241,11 @@ class GatewaySettings:
     drain_timeout_seconds: float = key(
         120.0, "How long requests under way may keep a switch waiting; then they are broken off, visibly."
     )
+    stop_notice_seconds: float = key(
+        0.0,
+        "For this long after a stop was asked for, /supervisor/ready answers 503 and all requests are still "
+        "answered, so that load balancers send the next ones elsewhere.",
+    )
     loading_state: bool = key(False, "Tell waiting streams what they wait for, in comments clients skip.")
     replay: bool = key(True, "Send a request again, once, if the server died before its answer's first byte.")
     idle_unload_seconds: float = key(
@@ -302,37 +306,6 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True)
-class ServedProfile:
-    """
-    A profile that ``serve`` in config.yaml names, and on what terms.
-
-    None of ``load`` is what its profile says (``gateway.preload``), and None of ``idle_unload_seconds`` what
-    the gateway's own key says; 0 is never.
-    """
-
-    profile: str = key(
-        "",
-        "Which profile.",
-        what="a profile name (small letters, digits, '.', '_' and '-')",
-        pattern=NAME_PATTERN,
-    )
-    load: bool | None = key(
-        None,
-        "Whether a start loads it; else the first request does. Without it: what gateway.preload says.",
-    )
-    pinned: bool = key(False, "Never unload it to make room for another, nor because it is idle.")
-    priority: int = key(
-        0, "Of those that could make room, one with a lower number does.", least=-1000, most=1000
-    )
-    idle_unload_seconds: float | None = key(
-        None,
-        "In place of gateway.idle-unload, for this one; also where it is pinned.",
-        or_off=True,
-    )
-    origin: Origin | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Profile:
     """
     How to run one model on one kind of machine: ``extends`` applied, ``args`` parsed, all checked.
@@ -349,6 +322,7 @@ class Profile:
     server: Mapping[str, OptionValue] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     listen: ListenSettings = ListenSettings()
+    lend: LentMemory = LentMemory()
     restart: Restart = Restart()
     health: Health = Health()
     stop: Stop = Stop()
@@ -385,14 +359,18 @@ class Profile:
     @property
     def can_start(self) -> bool:
         """Whether there is something to run; else it can only be extended."""
-        return self.model != ModelSource() or bool(self.engine.command)
+        return self.model != ModelSource() or bool(self.engine.command) or self.lend.is_worker
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether this profile asks for a GPU: by flavour, by layers placed on one, or by device."""
-        if self.engine.flavour is not None:
+        """By flavour, layers placed on one, or device.  ``cpu`` says nothing of a program by ``path``."""
+        if self.lend.is_worker:
+            return self.engine.flavour != "cpu" and self.lend.devices != ("CPU",)
+        if self.engine.flavour is not None and (self.engine.source, self.engine.flavour) != ("path", "cpu"):
             return self.engine.flavour != "cpu"
         if str(self.server.get("device", "")).lower() == "none":
             return False
-        layers = self.server.get("gpu-layers")
-        return "device" in self.server or (layers is not None and str(layers) != "0")
+        asks = "device" in self.server
+        if self.workers and self.origins["workers"].profile != "config.yaml":
+            return asks  # its layers may go to them
+        return asks or self.server.get("gpu-layers", 0) not in {0, "0"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from . import definition
+from . import definition, peer, served_profile
 from .field_kinds import (
     Choice,
     FilePath,
@@ -30,7 +30,7 @@ from .field_kinds import (
     nearest,
     size,
 )
-from .worker_address import Worker
+from .worker_address import LentMemory, Worker
 
 DEVICE_PATTERN = r"RAM|[A-Za-z]+[0-9]+"
 PARAMETERS = "gateway.set-params"
@@ -51,6 +51,8 @@ SECTIONS = {
     "args": "A raw llama-server option list, as a text or a list; it is added to 'server'.",
     "env": "Environment variables for the engine.",
     "listen": "Where clients come in.",
+    "lend": "What this computer lends to llama-servers elsewhere, over llama.cpp's RPC, in place of serving "
+    "a model: it is a worker then. `goss-supervisor worker` sets it.",
     "gateway": "What holds, guards and passes on what clients ask for, or 'off'.",
     PARAMETERS: "Parameters by name that are set in every request, in place of what it says; any JSON value. "
     "Key by key over an inherited one; null takes one back.",
@@ -65,6 +67,7 @@ RECORDS: dict[str, type[Any]] = {
     "engine": definition.Engine,
     "model": definition.ModelSource,
     "listen": definition.ListenSettings,
+    "lend": LentMemory,
     "gateway": definition.GatewaySettings,
     "restart": definition.Restart,
     "health": definition.Health,
@@ -139,13 +142,17 @@ _ATTRIBUTES = {
     section: {field.key: field.attribute for field in FIELDS if field.section == section and field.attribute}
     for section in ("", *RECORDS)
 }
-SERVE_FIELDS = tuple(_declared("serve", definition.ServedProfile))
+SERVE_FIELDS = tuple(_declared("serve", served_profile.ServedProfile))
 """The keys of an entry of ``serve`` in config.yaml."""
+PEER_FIELDS = tuple(_declared("peers", peer.Peer))
+"""The keys of an entry of ``peers`` there."""
 SETTINGS_SECTIONS = {
     "serve": "The profiles that are served: a list of names, or of mappings with the keys below. `start` "
     "runs the first as the main server.",
     "memory.leave": "How much of each memory is not ours, by its name in `plan`: "
     "`{RAM: 8 GiB, CUDA0: 2 GiB}`. What other programs use already counts as a part of it.",
+    "peers": "Other boxes whose models are served here, too: a list of addresses, or of mappings with the "
+    "keys below. See [cluster.md](cluster.md#peers-several-boxes-behind-one-address).",
     "models-dir": "The folder for models, on a larger disk for example: a path from the root or from `~`. "
     "Without it, `models/` of the data folder.",
 }

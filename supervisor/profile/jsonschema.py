@@ -19,6 +19,7 @@ from .field_kinds import ENV_PATTERN, JSON, either, size
 from .fields import (
     BY_KEY,
     DEVICE_PATTERN,
+    PEER_FIELDS,
     SECTIONS,
     SERVE_FIELDS,
     SETTINGS_SECTIONS,
@@ -55,7 +56,10 @@ def _of_settings() -> JSON:
     }
     about = SETTINGS_SECTIONS
     own: JSON = {
-        "serve": _about(about["serve"], _or_null({"type": "array", "items": _served()})),
+        "serve": _about(
+            about["serve"], _or_null({"type": "array", "items": _entry(SERVE_FIELDS, "profile")})
+        ),
+        "peers": _about(about["peers"], _or_null({"type": "array", "items": _entry(PEER_FIELDS, "url")})),
         "memory": _or_null(_closed({"leave": _about(about["memory.leave"], _or_null(leave))})),
     }
     return {
@@ -66,13 +70,13 @@ def _of_settings() -> JSON:
     }
 
 
-def _served() -> JSON:
-    """An entry of ``serve``: the profile's name, or a mapping."""
-    keys = {field.key.removeprefix("serve."): field for field in SERVE_FIELDS}
-    name = keys["profile"].kind.json_schema()
+def _entry(fields_of: tuple[Field, ...], main: str) -> JSON:
+    """An entry of ``serve`` or ``peers``: its ``main`` key alone, or a mapping."""
+    keys = {field.key.partition(".")[2]: field for field in fields_of}
+    alone = keys[main].kind.json_schema()
     properties = {key: _field(field) for key, field in keys.items()}
-    properties["profile"] = _about(keys["profile"].description, name)  # the one that may not be null
-    return {"anyOf": [name, {**_closed(properties), "required": ["profile"]}]}
+    properties[main] = _about(keys[main].description, alone)  # the one that may not be null
+    return {"anyOf": [alone, {**_closed(properties), "required": [main]}]}
 
 
 def _of_profiles() -> JSON:

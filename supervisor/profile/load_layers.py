@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
 from ..options.file_options import is_of_the_hub
-from .definition import PARAMETER_PATTERN, ServedProfile
+from .definition import PARAMETER_PATTERN
 from .field_kinds import ENV_PATTERN, Invalid, nearest, read_json, size
 from .fields import (
     BY_KEY,
@@ -30,6 +30,8 @@ from .layers import (
     add_repository,
 )
 from .misplaced import meant_in, place_of_key, section_in_comment, without_blank
+from .peer import Peer
+from .served_profile import ServedProfile
 from .settings import SETTINGS_NAME, SETTINGS_ONLY, SHARED_SECTIONS, OwnSections
 from .yaml_nodes import (
     MAX_BYTES,
@@ -225,6 +227,7 @@ class UserSettings:
     serve: tuple[ServedProfile, ...] = ()
     leave_bytes: Mapping[str, int] = field(default_factory=dict)
     models_dir: Path | None = None
+    peers: tuple[Peer, ...] = ()
 
     def served(self, name: str) -> ServedProfile | None:
         """The entry of ``serve`` for this profile; None if it is not served."""
@@ -260,7 +263,7 @@ def settings_from(data: bytes, file: str) -> UserSettings:
     own = OwnSections(file)
     own.read(root)
     layer = replace(layer, problems=(*layer.problems, *strangers, *own.problems))
-    return UserSettings(layer, tuple(own.serve), own.leave_bytes, own.models_dir)
+    return UserSettings(layer, tuple(own.serve), own.leave_bytes, own.models_dir, tuple(own.peers))
 
 
 OVERRIDES_NAME = "--set"

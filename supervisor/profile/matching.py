@@ -318,6 +318,8 @@ def rank_stored(
             advice = f"it has mistakes: goss-supervisor profile check {stored.name}"
             broken.append(Unfit(stored.name, (advice,)))
             continue
+        if stored.shipped and not profile.can_start:
+            continue  # `worker`, which is started by its own command
         obstacle = _missing_program(profile)
         if not stored.shipped:
             own.append(stored.name)

@@ -235,12 +235,27 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
         problems.append(_at(merged["model.quant"], "model.quant", only_one))
     problems += _mixed_placement(merged)
     problems += _workers_by_hand(merged)
+    problems += _of_a_worker(merged) if "lend.listen" in merged else []
     problems += _of_a_command(merged) if is_command else _not_of_a_command(merged)
     path = merged.get("engine.path")
     if source and source.value == "path" and path is None:
         problems.append(_at(source, "engine.source", "engine.path is missing; 'path' needs it"))
     if source and source.value != "path" and path:
         problems.append(_at(path, "engine.path", f"is not used with source: {source.value}"))
+    return problems
+
+
+def _of_a_worker(merged: Mapping[str, Value]) -> list[Problem]:
+    """Its address is checked where names are resolved."""
+    why = "is not for a worker (lend.listen), which lends its memory and serves no model"
+    problems = [
+        _at(value, key, why)
+        for key, value in merged.items()
+        if key.startswith(("model.", "server.", "engine.command"))
+    ]
+    mode = merged.get("gateway.mode")
+    if mode is not None and mode.value == "off":
+        problems.append(_at(mode, "gateway", f"{why}; its gateway tells others what it is"))
     return problems
 
 

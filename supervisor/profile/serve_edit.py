@@ -14,10 +14,10 @@ from dataclasses import replace
 import yaml
 
 from ..errors import ConfigError, NotFound, UsageError
-from .definition import ServedProfile
 from .field_kinds import nearest
 from .fields import SERVE_FIELDS
 from .load_layers import settings_from
+from .served_profile import ServedProfile
 from .yaml_nodes import PARSER, write_value
 
 _EMPTY = re.compile(r"\s*(#.*)?")

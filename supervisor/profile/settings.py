@@ -1,14 +1,18 @@
-"""What only ``config.yaml`` says: what is served, where models are, and how much memory is not ours."""
+"""What only ``config.yaml`` says: what is served, peers, where models are, how much memory is not ours."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .definition import Origin, ServedProfile
+from .definition import Origin
 from .field_kinds import FilePath, Invalid, nearest, size
-from .fields import SERVE_FIELDS
+from .fields import PEER_FIELDS, SERVE_FIELDS, Field
+from .peer import Peer, name_of_host, url_problem
+from .served_profile import ServedProfile
 from .yaml_nodes import (
     Items,
     Mark,
@@ -22,11 +26,13 @@ from .yaml_nodes import (
 )
 
 SETTINGS_NAME = "config.yaml"
-SETTINGS_ONLY = ("serve", "memory", "models-dir")
+SETTINGS_ONLY = ("serve", "peers", "memory", "models-dir")
 """Its sections that no profile has."""
 SHARED_SECTIONS = ("engine", "gateway", "workers", "without-worker")
 """Its sections and keys that hold for every profile that does not say otherwise."""
 _KEYS = {each.key.removeprefix("serve."): each for each in SERVE_FIELDS}
+_PEER_KEYS = {each.key.removeprefix("peers."): each for each in PEER_FIELDS}
+_WORDS = {"profile": "profile", "url": "address"}
 MEMORY_PATTERN = r"RAM|[A-Z][A-Za-z]*[0-9]+"
 _MEMORIES = ("RAM", "CUDA0", "ROCm0", "Vulkan0", "MTL0", "SYCL0")
 
@@ -37,6 +43,7 @@ class OwnSections:
     def __init__(self, file: str) -> None:
         self._file = file
         self.serve: list[ServedProfile] = []
+        self.peers: list[Peer] = []
         self.leave_bytes: dict[str, int] = {}
         self.models_dir: Path | None = None
         self.problems: list[Problem] = []
@@ -45,6 +52,8 @@ class OwnSections:
         for entry in root.entries if isinstance(root, Table) else ():
             if entry.key == "serve" and not is_null(entry.value):
                 self._serve(entry.value)
+            elif entry.key == "peers" and not is_null(entry.value):
+                self._peers(entry.value)
             elif entry.key == "memory" and not is_null(entry.value):
                 self._memory(entry.value)
             elif entry.key == "models-dir" and not is_null(entry.value):
@@ -60,11 +69,7 @@ class OwnSections:
         self.problems.append(Problem(self._file, mark, message, key, suggestion))
 
     def _serve(self, node: YamlNode) -> None:
-        if not isinstance(node, Items):
-            such = f", such as serve: [{node.text}]" if isinstance(node, Scalar) else ""
-            self._problem(node.mark, "serve", f"must be a list of profiles{such}, not {kind_name(node)}")
-            return
-        for item in node.items:
+        for item in self._items(node, "serve", "profiles"):
             served = self._served(item)
             if served is None:
                 continue
@@ -75,27 +80,65 @@ class OwnSections:
                 where = f"on line {before.origin.line}" if before.origin else "before"
                 self._problem(item.mark, "serve", f"{served.profile} is served twice: {where} already")
 
+    def _items(self, node: YamlNode, key: str, what: str) -> tuple[YamlNode, ...]:
+        if isinstance(node, Items):
+            return node.items
+        such = f", such as {key}: [{node.text}]" if isinstance(node, Scalar) else ""
+        self._problem(node.mark, key, f"must be a list of {what}{such}, not {kind_name(node)}")
+        return ()
+
     def _served(self, item: YamlNode) -> ServedProfile | None:
         """None for what names no profile."""
-        if isinstance(item, Items):
-            self._problem(item.mark, "serve", "must be a profile, by name or as a mapping, not a list")
-            return None
-        mark = item.mark
-        entries = item.entries if isinstance(item, Table) else (TableEntry("profile", mark, item),)
-        values: dict[str, Any] = dict(filter(None, map(self._value, entries)))
-        if isinstance(item, Table) and "profile" not in {entry.key for entry in entries}:
-            self._problem(mark, "serve.profile", "is missing: which profile?")
+        values = self._entry(item, "serve", "profile", "a profile, by name or as a mapping", _KEYS)
         if "profile" not in values:
             return None
+        mark = item.mark
         return ServedProfile(**values, origin=Origin(SETTINGS_NAME, self._file, mark.line, mark.column))
 
-    def _value(self, entry: TableEntry) -> tuple[str, object] | None:
+    def _peers(self, node: YamlNode) -> None:
+        for item in self._items(node, "peers", "addresses"):
+            values = self._entry(item, "peers", "url", "an address, by itself or in a mapping", _PEER_KEYS)
+            if "url" not in values:
+                continue
+            peer = Peer(**values)
+            problem = url_problem(peer.url)
+            named = peer if problem or peer.name else replace(peer, name=name_of_host(peer))
+            if problem:
+                self._problem(item.mark, "peers.url", f"must be {problem}")
+            elif not named.name:
+                self._problem(item.mark, "peers.name", f"is missing: {peer.host} makes no name")
+            elif named.name.casefold() in {each.name.casefold() for each in self.peers}:
+                two = f"two peers are called {named.name}; give one another name"
+                self._problem(item.mark, "peers.name", two)
+            elif peer.ca_file and not peer.has_tls:
+                self._problem(item.mark, "peers.ca-file", "is for https addresses, and this one is http")
+            else:
+                self.peers.append(named)
+
+    def _entry(
+        self, item: YamlNode, section: str, main: str, what: str, keys: Mapping[str, Field]
+    ) -> dict[str, Any]:
+        """The values of one item of a list by attribute; it may be its ``main`` key alone."""
+        if isinstance(item, Items):
+            self._problem(item.mark, section, f"must be {what}, not a list")
+            return {}
+        entries = item.entries if isinstance(item, Table) else (TableEntry(main, item.mark, item),)
+        if isinstance(item, Table) and main not in {entry.key for entry in entries}:
+            self._problem(item.mark, f"{section}.{main}", f"is missing: which {_WORDS[main]}?")
+        read = (self._value(each, section, main, keys) for each in entries)
+        return dict(filter(None, read))
+
+    def _value(
+        self, entry: TableEntry, section: str, main: str, keys: Mapping[str, Field]
+    ) -> tuple[str, object] | None:
         """The attribute and its value."""
-        found = _KEYS.get(entry.key.replace("_", "-"))
+        found = keys.get(entry.key.replace("_", "-"))
         if found is None:
-            self._problem(entry.mark, f"serve.{entry.key}", "no such key", nearest(entry.key, tuple(_KEYS)))
+            self._problem(
+                entry.mark, f"{section}.{entry.key}", "no such key", nearest(entry.key, tuple(keys))
+            )
             return None
-        if is_null(entry.value) and entry.key != "profile":
+        if is_null(entry.value) and entry.key != main:
             return None
         try:
             return found.attribute, found.kind.read(entry.value)

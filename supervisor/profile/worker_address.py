@@ -1,11 +1,11 @@
-"""The address of a worker, another machine's ``ggml-rpc-server``: as people write it, and for ``--rpc``."""
+"""Workers: the address of another machine's ``ggml-rpc-server``, and what this machine lends as one."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, ip_address
-from typing import Literal
+from typing import Any, Literal
 
 PORT = 50052
 """Where ``ggml-rpc-server`` listens if nothing else is said."""
@@ -61,6 +61,44 @@ class Worker:
     address: WorkerAddress
     supervisor: str = ""
     api_key_env: str = ""
+
+
+def _key(default: object, about: str, **limits: object) -> Any:  # noqa: ANN401 - a field
+    """As `declare.key`, which would lengthen every chain of imports to a profile."""
+    return field(default=default, metadata={"about": about, "name": "", **limits})
+
+
+@dataclass(frozen=True, slots=True)
+class LentMemory:
+    """
+    What this machine is as a worker; without ``listen`` it is none.  ``listen`` is as `parse_worker` reads
+    it.
+    """
+
+    listen: str | None = _key(
+        None,
+        "The address that the llama-servers reach it by: a private one, since RPC has neither keys nor "
+        "encryption.",
+        what=WHAT,
+        pattern=ADDRESS_PATTERN,
+    )
+    devices: tuple[str, ...] = _key(
+        (),
+        "Which devices it lends, by llama.cpp's names (CUDA0, CPU); without it all GPUs, else the CPU.",
+        what="the name of a device such as CUDA0 or a list of them",
+        pattern=r"[A-Za-z]+[0-9]*",
+    )
+    memory_bytes: int | None = _key(
+        None, "The most that each device lends, where the build has an option for it.", least=1024 * 1024
+    )
+
+    @property
+    def is_worker(self) -> bool:
+        return self.listen is not None
+
+    @property
+    def address(self) -> WorkerAddress | None:
+        return parse_worker(self.listen) if self.listen else None
 
 
 def parse_worker(text: str) -> WorkerAddress:

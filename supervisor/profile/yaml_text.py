@@ -15,8 +15,8 @@ _COMMENT_COLUMN = 44
 _STARS = "***"
 _ORDER = (
     *("description", "extends", "tuned", "match", "engine", "model", "server", "env"),
-    *("listen", "gateway", "restart", "health", "stop", "aliases", "role", "placement", "guardrails"),
-    *("workers", "without-worker"),
+    *("listen", "lend", "gateway", "restart", "health", "stop", "aliases", "role"),
+    *("workers", "without-worker", "placement", "guardrails"),
 )
 
 

@@ -8,6 +8,7 @@ status decides.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from ..engine.adapters.adapter import Adapter
@@ -41,12 +42,24 @@ def diagnose(
         if found:
             groups = {name: (text or "").strip().rstrip(".") for name, text in found.groupdict().items()}
             return Diagnosis(sign.kind, sign.message.format(**groups), sign.hint, sign.retryable)
-    return _by_exit(exit_status, phase, adapter, program)
+    return _by_whom(_by_exit(exit_status, phase, adapter, program), program, exit_status)
 
 
 def cpu_fallback(line: str, adapter: Adapter) -> str | None:
     """Why the server will run on the CPU alone, if this line of its log says so."""
     return next((why for pattern, why in adapter.cpu_signs if pattern.search(line)), None)
+
+
+def _by_whom(diagnosis: Diagnosis, program: str, exit_status: ExitStatus | None) -> Diagnosis:
+    """Of one that was killed."""
+    if diagnosis.kind != "killed" or exit_status is None or exit_status.kernel_killed is None:
+        return diagnosis
+    if exit_status.kernel_killed:
+        message = f"{program} was killed by the kernel, because memory ran out."
+        return replace(diagnosis, kind="memory", message=message)
+    others = "by a person, or by a program that watches the memory (systemd-oomd, earlyoom)"
+    message = f"{program} was killed by SIGKILL: {others}; the kernel killed nothing for memory meanwhile."
+    return replace(diagnosis, message=message)
 
 
 _SEE_LOG = "The log says more: `goss-supervisor logs`."

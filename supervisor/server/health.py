@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ..plan.launch import LaunchPlan
@@ -189,6 +189,7 @@ class Watcher:
         while True:
             answer = await self._probe(path, watch, paused)
             if answer.outcome == "ok" and self._is_ours():
+                self.target = replace(self.target, greeting=answer.body)
                 await self._until_it_answers()
                 return
             was_up |= answer.status is not None

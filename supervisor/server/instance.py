@@ -25,7 +25,7 @@ from ..locks import Lock
 from ..memory.engine_figures import FigureHistory, keep_measured, measured
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..plan.listen import is_socket_path
+from ..plan.listen import is_socket_path, serves_clients
 from ..progress import iso
 from .background import Writer
 from .diagnosis import Diagnosis
@@ -149,7 +149,12 @@ class Instance:
 
     def _record(self) -> Record:
         life, child = self.server.lifecycle, self.server.child
-        if self.profile not in {"", DEMO} and not (life.plan and life.plan.is_trial):
+        if (
+            self.profile not in {"", DEMO}
+            and life.plan
+            and not life.plan.is_trial
+            and serves_clients(life.plan)
+        ):
             self._chosen = self.profile
         return Record(
             server=self.name,

@@ -23,7 +23,10 @@ WORKER_PAUSE_SECONDS = 1.0  # between two looks for a worker
 
 
 class LaunchCheck:
-    """Before one launch of ``plan``.  ``released`` awaits its memory; ``say`` is told what it waits for."""
+    """
+    Before one launch of ``plan``.  ``is_released`` tells whether its memory is there, ``released`` awaits it;
+    ``say`` is told what it waits for.
+    """
 
     def __init__(
         self,

@@ -51,12 +51,14 @@ class Room:
     On the machine.  None is not known.
 
     ``available_bytes`` can be had without swapping.  ``stalled_percent`` is the share of the last ten seconds
-    in which every task that was not idle waited for memory (PSI, the ``full`` line).
+    in which every task that was not idle waited for memory (PSI, the ``full`` line).  ``kernel_kills`` counts
+    the processes that the kernel has ended for lack of memory since the boot, anywhere on the machine.
     """
 
     total_bytes: int | None = None
     available_bytes: int | None = None
     stalled_percent: float | None = None
+    kernel_kills: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def take(source: SampleSource, pid: int) -> MemorySample | None:
 
 _STATUS = re.compile(rb"^(VmLck|RssAnon|RssFile|RssShmem|VmSwap):\s+(\d{1,15}) kB$", re.MULTILINE)
 _MEMINFO = re.compile(rb"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.MULTILINE)
+_KILLS = re.compile(rb"^oom_kill (\d{1,15})$", re.MULTILINE)
 _FULL = re.compile(rb"^full avg10=(\d{1,3}\.\d{2}) ", re.MULTILINE)
 
 
@@ -128,7 +131,8 @@ class LinuxSource:
                     yield _read(f"{self.proc}/{pid}/fdinfo/{number}")
 
     def room(self) -> Room:
-        return room_in(_read(f"{self.proc}/meminfo"), _read(f"{self.proc}/pressure/memory"))
+        files = ("meminfo", "pressure/memory", "vmstat")
+        return room_in(*(_read(f"{self.proc}/{file}") for file in files))
 
     def group(self, pid: int) -> Group | None:
         return tightest(lambda path: _read(path).decode(errors="replace"), str(pid), self.proc, self.cgroups)
@@ -150,11 +154,17 @@ def held_in(status: bytes) -> Held | None:
     return Held((own + files) * 1024, (own + locked) * 1024, kib.get(b"VmSwap", 0) * 1024)
 
 
-def room_in(meminfo: bytes, pressure: bytes) -> Room:
-    """From /proc/meminfo and /proc/pressure/memory; the latter is empty where the kernel does not keep it."""
+def room_in(meminfo: bytes, pressure: bytes, vmstat: bytes = b"") -> Room:
+    """From /proc/meminfo, pressure/memory and vmstat; what this kernel does not keep is empty."""
     known = {name: int(number) * 1024 for name, number in _MEMINFO.findall(meminfo)}
     stalled = _FULL.search(pressure)
-    return Room(known.get(b"MemTotal"), known.get(b"MemAvailable"), float(stalled[1]) if stalled else None)
+    kills = _KILLS.search(vmstat)
+    return Room(
+        known.get(b"MemTotal"),
+        known.get(b"MemAvailable"),
+        float(stalled[1]) if stalled else None,
+        int(kills[1]) if kills else None,
+    )
 
 
 def _read(path: str) -> bytes:

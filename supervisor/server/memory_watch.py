@@ -101,6 +101,15 @@ class MemoryWatch:
                 self.peak_bytes = held
                 self._on_change()
 
+    def kernel_killed(self) -> bool | None:
+        """
+        Whether the kernel has ended a process for lack of memory since the last look; None where it keeps no
+        count.  For a server that was killed by nobody knows whom, before `end`.
+        """
+        before = self._last.room.kernel_kills if self._last else None
+        now = self._source.room().kernel_kills
+        return None if before is None or now is None else now > before
+
     def let_go(self, plan: LaunchPlan | None) -> None:
         """It will be ended now: what it holds is what has to come back."""
         self.look()

@@ -11,19 +11,27 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..disk import noexec_mount, unreachable
 from ..errors import SupervisorError
 from ..home.places import private_folder
 from ..plan.launch import LaunchPlan
-from ..plan.listen import connect_address, first_host, is_socket_path
+from ..plan.listen import connect_address, first_host, is_socket_path, serves_clients
 from .diagnosis import Diagnosis
 from .process import family
 
 _PRIVILEGED = 1024
 _HOST_HINT = "Correct listen.host: 127.0.0.1 serves this computer only, 0.0.0.0 all networks."
+
+
+def _of_a_worker(problem: Diagnosis) -> str:
+    if problem.kind == "bad-host":
+        return "Name an address of this computer: goss-supervisor worker --listen ADDRESS."
+    return problem.hint.replace(
+        "another listen.port", "another port: goss-supervisor worker --listen ADDRESS:PORT"
+    )
 
 
 def check_launch(plan: LaunchPlan) -> Diagnosis | None:
@@ -44,7 +52,8 @@ def _problems(plan: LaunchPlan) -> Iterator[Diagnosis]:
             yield from _runtime_folder(path.parent)
         yield from unix_socket_problem(path)
     else:
-        yield from _port(plan.host, plan.port)
+        for problem in _port(plan.host, plan.port):
+            yield problem if serves_clients(plan) else replace(problem, hint=_of_a_worker(problem))
 
 
 def _engine(program: str) -> Iterator[Diagnosis]:

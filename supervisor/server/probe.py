@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from ..engine.adapters.known import adapter_of
@@ -58,6 +59,7 @@ def target_of(plan: LaunchPlan) -> ProbeTarget:
         tls=plan.tls,
         prefix=plan.api_prefix,
         headers={"Authorization": f"Bearer {key}"} if key else {},
+        rpc=adapter_of(plan.adapter).protocol == "rpc",
     )
 
 
@@ -66,7 +68,8 @@ async def probe(
 ) -> ProbeResult:
     """
     Ask for `path`, or post JSON there; the whole takes at most `timeout_seconds`.  Never raises for what the
-    server does.
+    server does.  One of RPC has no paths: its answer is the version of its protocol, or nothing while it
+    serves somebody, whom it answers.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -74,7 +77,7 @@ async def probe(
     status, answer, why = None, b"", ""
     try:
         async with asyncio.timeout(timeout_seconds):
-            status, answer = await _asked(target, path, body)
+            status, answer = await (_greeted(target) if target.rpc else _asked(target, path, body))
             outcome = _judge(status, answer)
     except TimeoutError:
         outcome = "timeout"
@@ -89,6 +92,15 @@ async def probe(
     except (ValueError, EOFError):
         outcome = "error"
     return ProbeResult(outcome, status, answer, loop.time() - began, why)
+
+
+async def _greeted(target: ProbeTarget) -> tuple[int, bytes]:
+    """As if it were HTTP.  The timeout is around it."""
+    from .rpc_probe import client_at, hello  # noqa: PLC0415 - the daemon of a worker only
+
+    if client_at(target.port):
+        return 200, b""
+    return 200, (await hello(target.address, target.port, timeout_seconds=inf)).encode()
 
 
 def _judge(status: int, body: bytes) -> ProbeOutcome:

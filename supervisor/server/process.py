@@ -87,10 +87,14 @@ _LARGEST_PLAIN_CODE = 255  # larger ones are Windows' NTSTATUS values, which peo
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """The word of the kernel: an exit code, or the signal that ended it; never both."""
+    """
+    The word of the kernel: an exit code, or the signal that ended it; never both.  ``kernel_killed`` is what
+    `MemoryWatch` says of an end for lack of memory; None is not known.
+    """
 
     code: int | None = None
     signal: int | None = None
+    kernel_killed: bool | None = None
 
     @classmethod
     def from_returncode(cls, returncode: int) -> ExitStatus:

@@ -290,8 +290,8 @@ class Server:
             plan = with_inner_address(asked)
             target = target_of(plan)
             self.output.begin_run(plan.secrets.values(), filter(None, (plan.ready_path, plan.liveness_path)))
-            env = self.environment_of(plan)
-            child = await spawn(plan.argv, env, on_output=self.output.feed, inherit=(self._lock.fd,))
+            env, lock, feed = self.environment_of(plan), (self._lock.fd,), self.output.feed
+            child = await spawn(plan.argv, env, on_output=feed, inherit=lock, no_sigpipe=target.rpc)
         except (SupervisorError, OSError, MemoryError) as error:
             self._inbox.put(Exited(launch, not_spawned(error)))
             return
@@ -315,13 +315,14 @@ class Server:
         self.workers.stop()
         self._pin.let_go()
         leave_nothing(plan)
-        self.memory.end()
         self.output.end_run()
         phase: DeathPhase = "serving" if self.ready_since is not None else "starting"
         tail = self.output.tail(DIAGNOSED_LINES)
         if self.state in LIVE:  # else we asked it to
             self._remember_failure(tail)
+        status = replace(status, kernel_killed=self.memory.kernel_killed())
         diagnosis = diagnose(status, phase, tail, adapter_of(plan.adapter), program_of(plan))
+        self.memory.end()
         if is_worth_another_try(plan, diagnosis):
             diagnosis = replace(diagnosis, retryable=True)
         hung = self.failure is not None and (self.failure.kind, self.failure.message) == ("hung", self.why)
@@ -350,8 +351,7 @@ class Server:
         if self._timer:
             self._timer.cancel()
         elapsed = TimerElapsed(command.launch, command.serial)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(command.seconds, self._inbox.put, elapsed)
+        self._timer = asyncio.get_running_loop().call_later(command.seconds, self._inbox.put, elapsed)
         if command.do is Do.ARM_BACKOFF:
             log.info("%s; next try in %.1f s", self.lifecycle.why.rstrip("."), command.seconds)
 
@@ -363,7 +363,7 @@ class Server:
     def _serves(self, launch: int, plan: LaunchPlan, child: Child) -> None:
         child.catch_up()  # it logged its devices before it answered
         if self._watcher and self.child is child and self.target:
-            self.target = self._watcher.target = self._pin.hold(self.target)
+            self.target = self._watcher.target = self._pin.hold(self._watcher.target)
         self._inbox.put(Serving(launch, self._device.degraded(plan)))
         self.workers.begin(plan, self.lifecycle.whole)
 

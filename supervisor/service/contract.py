@@ -51,7 +51,7 @@ class ServiceRequest:
     ``user`` is who a system service runs as; a user service is always that of the caller, and has "".
     ``data`` is what GOSS_SUPERVISOR_HOME puts everything under; None where the files lie where this system
     keeps them.  ``logs`` is the folder of our own logs.  ``files`` are those of the model that lie elsewhere,
-    perhaps on another disk.
+    perhaps on another disk.  ``settings`` are those of ``--set`` with which it is prepared.
     """
 
     service: Service
@@ -65,6 +65,7 @@ class ServiceRequest:
     environment: Mapping[str, str] = field(default_factory=dict)
     needs_network: bool = False
     files: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""The image is made of what is here, and its entry shows no key.  Docker itself is not needed."""
+"""
+The image is made of what is here, and its entry shows no key.  Docker itself is not needed.
+
+``bin/test --image`` builds it, and `tests/e2e/test_image.py` runs it.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from supervisor.paths import Paths
 
 from ..fakes.binaries import fake_server
 from ..fakes.hub import FakeHub
-from ..fakes.launching import end_daemon, free_port
+from ..fakes.launching import end_daemon, free_port, without_waits
 from ..fakes.manager import FakeManager
 from ..fakes.shapes import write_sparse
 
@@ -95,6 +95,7 @@ class Day:
             timeout=PATIENCE,
         )
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done.stderr = without_waits(done.stderr)
         return done
 
     def on_a_terminal(self, answer: str, *words: str, code: int) -> str:

@@ -88,12 +88,13 @@ async def test_while_it_loads_health_is_llama_servers_own_words(it):
             status, head, body = await someone.ask(request("GET", path))
             assert (status, body) == (503, LOADING)
             assert b"content-type: application/json; charset=utf-8\r\n" in head
+        own = it.gateway.gateway.peers.id
         assert await ask(someone, "/supervisor/health") == (200, {"status": "ok", "state": "starting"})
-        assert await ask(someone, "/supervisor/ready") == (503, {"state": "starting", "why": ""})
+        assert await ask(someone, "/supervisor/ready") == (503, {"state": "starting", "why": "", "id": own})
         gate.touch()
         await it.until(lambda: it.server.state is State.READY)
         assert await ask(someone, "/health") == (200, {"status": "ok"})
-        assert await ask(someone, "/supervisor/ready") == (200, {"state": "ready", "why": ""})
+        assert await ask(someone, "/supervisor/ready") == (200, {"state": "ready", "why": "", "id": own})
 
 
 @promise
@@ -336,7 +337,7 @@ async def test_a_prefix_of_llama_server_is_theirs_and_ours_alike(it):
 
 
 def test_a_fault_of_ours_is_an_error_and_no_silence(tmp_path, monkeypatch):
-    async def fails(*_):
+    async def fails(*_, **__):
         raise ZeroDivisionError
 
     @promise

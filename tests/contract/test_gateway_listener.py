@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import os
 import shutil
 import ssl
@@ -449,6 +450,41 @@ async def test_when_it_ends_nobody_is_let_in_and_who_is_being_answered_is(it):
         assert (await stopping).result == "stopped"
         await it.gateway.finish()
         assert await someone.rest() == b""
+
+
+def with_notice() -> Listen:
+    return Listen(
+        "p", "127.0.0.1", free_port(), GatewaySettings(stop_notice_seconds=5.0), (Offer("p", ("p",)),)
+    )
+
+
+@promise
+async def test_before_it_ends_load_balancers_hear_of_it_and_all_are_answered(it):
+    asked = it.through("p", listen=with_notice())
+    await it.run(asked)
+    ready = b"GET /supervisor/ready HTTP/1.1\r\n" + HOST + b"\r\n"
+    async with client(asked.port) as idle:
+        assert (await idle.ask(ready))[0] == 200
+        assert it.gateway.announce_end() == 5.0
+        status, head, body = await idle.ask(ready)
+        assert (status, json.loads(body)["state"]) == (503, "stopping")
+        assert b"connection: close\r\n" in head  # so that the next request goes elsewhere
+        assert await idle.rest() == b""
+    async with client(asked.port) as late:
+        status, head, _ = await late.ask(CHAT)
+        assert status == 200
+        assert b"connection: close\r\n" in head
+        assert await late.rest() == b""
+    with pytest.raises(StartFailed, match="being stopped"):
+        await it.run(it.through("second"))
+
+
+@promise
+async def test_who_serves_nothing_has_nobody_to_give_notice_to(it):
+    asked = it.through("p", listen=with_notice())
+    await it.run(asked)
+    await it.server.sleep()
+    assert it.gateway.announce_end() == 0.0
 
 
 @promise

@@ -30,6 +30,7 @@ from supervisor.options.meanings import pinned
 from supervisor.options.parse import parse_arguments
 from tests.fakes.binaries import script
 
+from ..fakes.architectures import write_shape
 from ..fakes.shapes import write_sparse
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
@@ -284,3 +285,23 @@ def test_the_real_tool_agrees_with_the_account(
     for column in ("weights", "context"):
         assert getattr(after, column).bytes == pytest.approx(getattr(before, column).bytes, rel=0.01, abs=MIB)
     assert after.anonymous_bytes == pytest.approx(before.anonymous_bytes, rel=0.01)
+
+
+@engine
+def test_the_real_tool_is_asked_about_an_architecture_that_the_formula_does_not_know(
+    real: Build, tmp_path: Path
+) -> None:
+    file = tmp_path / "rwkv7.gguf"
+    try:
+        write_shape(file, "rwkv7-2.9b")
+    except SupervisorError as error:
+        pytest.skip(str(error))
+    model = open_model(file)
+    settings = launch("-c 8192 -np 2", model)
+    told = ask(real, file, settings)
+    assert told is not None
+    ours = account(model, settings, [Pool("RAM", None, None)], cpu_features=(), flavour="cpu")
+    (found,) = calibrated(ours, [told]).accounts
+    assert {found.weights.source, found.context.source, found.compute.source} == {"engine"}
+    assert found.context.bytes // MIB == 41  # the states of two conversations, of which we know nothing
+    file.unlink()

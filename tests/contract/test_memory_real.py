@@ -18,6 +18,7 @@ from supervisor.model.open import open_model
 from supervisor.options.parse import parse_arguments
 from tests.memory_engine import ask
 
+from ..fakes.architectures import true_shapes, write_shape
 from ..fakes.shapes import write_sparse
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
@@ -70,3 +71,32 @@ def test_what_is_planned_is_what_the_engine_measures(
     assert planned.context.bytes == pytest.approx(measured.context_bytes, rel=0.01, abs=2 * MIB)
     assert planned.compute.bytes == pytest.approx(measured.compute_bytes, rel=0.15, abs=2 * MIB)
     assert planned.needed_bytes >= measured.weights_bytes + measured.context_bytes + measured.compute_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("qwen3.6-35b-a3b", "-c 32768"),
+        ("qwen3.6-35b-a3b", "-c 8192 -np 2 --spec-type draft-mtp"),
+        ("gemma-4-e4b", "-c 16384 -np 2 -ctk q8_0 -ctv q8_0"),
+        ("glm-4.7-flash", "-c 32768 -np 1 -ub 1024 -b 1024"),
+        ("nemotron-nano-9b-v2", "-c 16384 -np 3 -kvu"),
+        ("bge-m3", "-c 2048 -np 1 --embedding"),
+    ],
+)
+def test_and_so_it_is_for_other_architectures(name: str, options: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    try:
+        write_shape(file, name)
+    except SupervisorError as error:
+        pytest.skip(str(error))
+    model = open_model(file)
+    assert {tensor.name for tensor in model.tensors} == {each.name for each in true_shapes()[name].tensors}
+    measured = ask(Path(SERVER), file, options.split())["RAM"]
+    planned = ours(model, options.split(), tmp_path)
+    assert planned.weights.bytes == pytest.approx(measured.weights_bytes, rel=0.01, abs=2 * MIB)
+    assert planned.context.bytes == pytest.approx(measured.context_bytes, rel=0.01, abs=2 * MIB)
+    assert planned.compute.bytes == pytest.approx(measured.compute_bytes, rel=0.15, abs=2 * MIB)
+    sums = measured.weights_bytes + measured.context_bytes + measured.compute_bytes
+    assert planned.weights.bytes + planned.context.bytes + planned.compute.bytes >= 0.98 * sums
+    file.unlink()

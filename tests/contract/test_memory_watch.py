@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
@@ -168,14 +170,15 @@ def test_no_limit_and_what_cannot_be_read_are_no_group(groups, text):
 class Machine:
     """A source with the figures that a test wants."""
 
-    def __init__(self, *, holds=0, total=64 * GIB, available=40 * GIB, around=None):
+    def __init__(self, *, holds=0, total=64 * GIB, available=40 * GIB, around=None, kills=None):
         self.holds, self.total, self.available, self.around = holds, total, available, around
+        self.kills = kills
 
     def held(self, pid):
         return Held(self.holds + 50 * MIB, self.holds, 0)
 
     def room(self):
-        return Room(self.total, self.available, 0.0)
+        return Room(self.total, self.available, 0.0, self.kills)
 
     def group(self, pid):
         return self.around
@@ -517,3 +520,32 @@ def test_only_cards_of_cuda_are_asked_about_and_not_at_every_look(tmp_path, adap
     asyncio.run(story())
     assert pids == asked
     assert looks == [{}] + 5 * [held(0) if asked else {}]
+
+
+# --- the kernel's count of the processes that it ends
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind", "words"),
+    [
+        (2, 3, "memory", "killed by the kernel, because memory ran out"),
+        (2, 2, "killed", "systemd-oomd"),
+        (None, None, "killed", "or by the system because memory ran out"),
+    ],
+)
+def test_a_server_that_is_killed_says_by_whom_where_the_kernel_tells(tmp_path, before, after, kind, words):
+    machine = Machine(kills=before)
+
+    @promise
+    async def story(test, tmp_path):
+        watched_by(test, machine)
+        await test.server.start(plan(tmp_path))
+        test.server.memory.look()
+        machine.kills = after
+        os.kill(test.server.child.identity.pid, SIGKILL)
+        await test.until(lambda: test.server.failure is not None)
+        failure = test.server.failure
+        assert failure.kind == kind
+        assert words in failure.message
+
+    story(tmp_path)

@@ -353,6 +353,32 @@ def test_print_shows_all_and_writes_nothing(machine):
     assert machine.played.changes == []
 
 
+def test_a_worker_is_prepared_and_started_with_its_options(machine):
+    engine = fake_server(machine.root / "llama-server")
+    script(machine.root / "ggml-rpc-server", "exit 0\n")
+    (machine.home / "config" / "profiles" / "worker.yaml").write_text(
+        f"extends: worker\nengine: {{source: path, path: {engine}}}\n"
+    )
+    words = ("--user", "--worker", "--listen", "127.0.0.1:50059", "--devices", "CPU")
+    machine.run("install", *words)
+    command = "worker --listen 127.0.0.1:50059 --devices CPU"
+    assert any(
+        line.startswith("ExecStart=") and line.endswith(command)
+        for line in machine.unit.read_text().splitlines()
+    )
+    assert machine.run("install", *words).stdout == "nothing to do: it is installed so, and runs\n"
+
+
+def test_a_worker_of_a_service_needs_an_address_that_strangers_do_not_reach(machine):
+    assert "--listen needs --worker" in machine.run("print", "--user", "--listen", "10.0.0.3", code=2).stderr
+    assert "A worker needs the address" in machine.run("print", "--user", "--worker", code=2).stderr
+    public = machine.run("install", "--user", "--worker", "--listen", "8.8.8.8", code=2).stderr
+    assert "neither keys nor encryption" in public
+    both = machine.run("print", "--user", "--worker", "--profile", "mine", code=2).stderr
+    assert "leave --profile out" in both
+    assert machine.played.changes == []
+
+
 def test_print_json_is_one_object_with_the_very_same_file(machine):
     shown = json.loads(machine.run("print", "--user", "--profile", "mine", "--json").stdout)
     assert (shown["schema"], shown["manager"]) == (1, "systemd 252")

@@ -19,7 +19,7 @@ from supervisor.errors import NotRunning
 from supervisor.home import client
 from supervisor.paths import Paths
 
-from ..fakes.launching import end_daemon
+from ..fakes.launching import end_daemon, without_waits
 
 BUILT, EMBEDDED = "GOSS_TEST_LLAMA_SERVER", "GOSS_TEST_EMBEDDED_PYTHON"
 PATIENCE = 60.0  # seconds; the bound of every wait, never its length
@@ -46,7 +46,9 @@ class Home:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        return (*self.engine, "--set", f"listen.port={self.port}")
+        """Also one thread for the engine: more spin while they wait for each other, and other tests run beside."""
+        threads = ("--set", "server.threads=1") if self.engine else ()
+        return (*self.engine, *threads, "--set", f"listen.port={self.port}")
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-I", "-m", "supervisor", *words]
@@ -57,12 +59,13 @@ class Home:
             env=self.env | more.pop("env", {}),
             capture_output=True,
             text=True,
-            timeout=PATIENCE * 2,
+            timeout=more.pop("timeout", PATIENCE * 2),
             **more,
         )
         assert code is None or done.returncode == code, (
             f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
+        done.stderr = without_waits(done.stderr)
         return done
 
     def start(

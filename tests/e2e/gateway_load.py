@@ -273,8 +273,9 @@ async def answers_of(requests: Iterable[Request]) -> list[Answer]:
 class Traffic:
     """Clients that ask one short question after the other; ``answers`` are those that they have so far."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, question: dict[str, Any]) -> None:
         self._clients = clients
+        self._question = question
         self._more = asyncio.Condition()
         self._is_over = False
         self.answers: list[Answer] = []
@@ -289,20 +290,23 @@ class Traffic:
         async with asyncio.timeout(BOUND_SECONDS), self._more:
             await self._more.wait_for(lambda: len(self.answers) >= wanted)
 
-    async def _work(self, body: dict[str, Any]) -> None:
+    async def _work(self, *, stream: bool) -> None:
         while not self._is_over:
-            self.answers.append(await self._clients.ask(body=body).result())
+            asked = self._clients.ask(body=self._question | {"stream": stream})
+            self.answers.append(await asked.result())
             async with self._more:
                 self._more.notify_all()
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, clients: Clients, workers: int) -> AsyncIterator[Traffic]:
+    async def of(
+        cls, clients: Clients, workers: int, question: dict[str, Any] = QUESTION
+    ) -> AsyncIterator[Traffic]:
         """While the block runs, and then until each has its last answer; every other one streams."""
-        traffic = cls(clients)
+        traffic = cls(clients, question)
         async with asyncio.TaskGroup() as group:
             for number in range(workers):
-                group.create_task(traffic._work(QUESTION | {"stream": number % 2 == 0}))
+                group.create_task(traffic._work(stream=number % 2 == 0))
             try:
                 yield traffic
             finally:

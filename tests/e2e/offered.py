@@ -114,18 +114,20 @@ def archive_name(tag: str, backend: str = "") -> str:
     return f"llama-{tag}-bin-ubuntu-{f'{backend}-' if backend else ''}{ARCH}.tar.gz"
 
 
-def light(home: Home, tag: str, twist: str = "", *, name: str = "", padding: int = 0) -> Path:
+def light(
+    home: Home, tag: str, twist: str = "", *, name: str = "", padding: int = 0, becomes: Path | None = None
+) -> Path:
     """
-    An archive of a script that says the number of ``tag`` and becomes the really built llama-server.
+    An archive of a script that says the number of ``tag`` and ``becomes`` this program, or the really built llama-server.
 
-    ``twist`` is done first, and may call that "$REAL"; ``padding`` is the size of a library of zeros that is unpacked before it.
+    That computes on one thread, as other tests run beside.  ``twist`` is done first, and may call that "$REAL"; ``padding`` is the size of a library of zeros that is unpacked before it.
     """
     name = name or archive_name(tag)
     source = home.root / "sources" / name
     script(
         source / "llama-server",
         f'[ "$1" = --version ] && {{ echo "version: 0.7.0-dev (build {tag[1:]}, commit 1a2b3c4)" >&2; exit 0; }}\n'
-        f'REAL="{os.environ[BUILT]}"\n{twist}\nexec "$REAL" "$@"\n',
+        f'REAL="{becomes or os.environ[BUILT]}"\n{twist}\nLLAMA_ARG_THREADS=1 exec "$REAL" "$@"\n',
     )
     if padding:
         with (source / "libaaa.so").open("wb") as library:

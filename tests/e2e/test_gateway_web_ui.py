@@ -236,7 +236,7 @@ THREE = ("large", "small", "tiny")
 OTHERS = (
     {"small": SMOLLM2, "tiny": GEMMA3} if MODELS in os.environ else {}
 )  # else the demo, under three names
-BRIEF = {"predict": 16, "ctx-size": 2048, "parallel": 1}
+BRIEF = {"predict": 16, "ctx-size": 2048, "parallel": 1, "threads": 1}
 LOADED, UNLOADED = "Unload model", "Load model"  # what can be done with one that is
 OPTION = "[...document.querySelectorAll('[role=option]')].find(each => each.innerText.includes('demo-%s'))"
 SHOWN = f"""(() => {{
@@ -253,6 +253,7 @@ def three_started(tmp_path_factory):
     made = embedded_home(tmp_path_factory.mktemp("three") / "home")
     for name in THREE:
         profile = {"extends": "demo", "engine": {"source": "embedded"}, "aliases": f"demo-{name}"}
+        profile["server"] = {"threads": 1}
         if name in OTHERS:
             profile |= {"model": {"path": f"{os.environ[MODELS]}/{OTHERS[name]}"}, "server": BRIEF}
         made.profile(name, json.dumps(profile))

@@ -24,8 +24,8 @@ MODELS = "GOSS_TEST_MODELS"
 SMOLLM2, GEMMA3 = "SmolLM2-135M-Instruct.Q4_1.gguf", "gemma-3-270m-q4_k_m.gguf"
 NAMES = ("demo-model", "smollm2", "gemma3")
 VICTIM = "smollm2"
-CLIENTS, KILLS = 8, 3
-QUESTIONS = 4
+CLIENTS, KILLS = 4, 3
+QUESTIONS = 4  # one for each client
 COMPLETIONS = "/v1/completions"
 
 

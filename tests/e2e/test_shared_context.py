@@ -7,7 +7,7 @@ from collections import Counter
 
 from .gateway_load import start
 
-SHARED = {"ctx-size": 1024, "parallel": 4, "kv-unified": True, "threads": 2}
+SHARED = {"ctx-size": 1024, "parallel": 4, "kv-unified": True}
 
 
 def test_eight_clients_that_do_not_fit_together_all_get_whole_answers(built_home):

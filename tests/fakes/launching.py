@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import select
 import socket
 import sys
@@ -81,6 +82,11 @@ def end_daemon(home: Path) -> None:
         pass  # it has been stopped, or never came
     except SupervisorError:
         end_hung_daemon(paths, lambda _: None)
+
+
+def without_waits(said: str) -> str:
+    """What a program said, but for the lines that only a slow machine sees: ``  asking the hub, 2 s``."""
+    return re.sub(r"(?m)^  .*, \d+ s\n", "", said)
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -23,6 +23,8 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     burn=true          use the CPU meanwhile
     deaf=GATE          close the listening socket once the gate opens, and remove the gate
     chat_gate=GATE     hold chat answers until the gate opens
+     stream_gate=GATE   hold a stream behind its first word until the gate opens
+     pace=SECONDS       wait so long before each word of a stream
     says=TEXT          the whole answer of a chat
     model=NAME         what /v1/models says
     speeds=JSON        what /completion says of its speed, without taking the time: {"prompt": tokens a second,
@@ -436,10 +438,14 @@ class Server:
     def stream(self, connection, timings):
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         deltas = [{"role": "assistant", "content": None}, {"reasoning_content": "A script."}]
-        deltas += [{"content": piece} for piece in self.pieces()]
+        pieces = re.findall(r"\S+\s*", "".join(self.pieces())) if "pace" in self.script else self.pieces()
+        deltas += [{"content": piece} for piece in pieces]
         for delta in deltas:
+            time.sleep(self.script.get("pace", 0))
             choice = {"index": 0, "finish_reason": None, "delta": delta}
             self.event(connection, self.completion("chat.completion.chunk", choice))
+            if delta.get("content") and "stream_gate" in self.script:
+                wait_for(self.script["stream_gate"])
         choice = {"index": 0, "finish_reason": "stop", "delta": {}}
         self.event(connection, self.completion("chat.completion.chunk", choice) | {"timings": timings})
         connection.sendall(b"data: [DONE]\n\n")

@@ -127,11 +127,14 @@ class Upstream:
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
         body = await reader.readexactly(int(length[1])) if length else b""
+        await self._answer(head + body, Place(reader, writer, self.left))
+
+    async def _answer(self, request: bytes, place: Place) -> None:
         async with self.arrived:
-            self.requests.append(head + body)
+            self.requests.append(request)
             self.arrived.notify_all()
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        await step(Place(reader, writer, self.left))
+        await step(place)
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(BOUND_SECONDS), self.arrived:

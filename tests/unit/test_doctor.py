@@ -15,6 +15,7 @@ from supervisor.doctor.bundle import hider, write_bundle
 from supervisor.doctor.home_findings import daemon_findings, limits_in
 from supervisor.doctor.kernel_messages import kernel_findings, signs_in
 from supervisor.doctor.machine_findings import disk_speed, machine_findings
+from supervisor.errors import UsageError
 from supervisor.hardware.conditions import Conditions
 from supervisor.hardware.hardware import Gpu, Hardware, Node
 from supervisor.paths import Paths
@@ -205,5 +206,5 @@ def test_the_archive_has_the_ends_of_the_logs_and_replaces_no_file(tmp_path):
     assert len(log) == 1_000_000
     assert log.endswith(b"the end\n")
     assert (tmp_path / "report.tar.gz").stat().st_mode & 0o077 == 0
-    with pytest.raises(FileExistsError):
+    with pytest.raises(UsageError, match="already there"):
         write_bundle(tmp_path / "report.tar.gz", paths, {})

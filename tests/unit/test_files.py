@@ -24,6 +24,7 @@ ALLOWED = {
     ("home/background_daemon.py", "open to write"): "the same, for one in the background",
     ("gateway/telemetry/usage_file.py", "replace"): "a damaged database is put aside, with its journal",
     ("cli/top.py", "move"): "a cursor",
+    ("gateway/peers.py", "move"): "a request, from one server to another",
 }
 
 BY_HAND = {

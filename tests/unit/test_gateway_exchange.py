@@ -18,7 +18,7 @@ from supervisor.gateway.exchange_table import (
     IllegalExchangeEvent,
 )
 
-GO, CONNECTED, UNREACHABLE, STALE, LOST, BEGUN, ANSWERED, FAILED, LEFT = ExchangeEvent
+GO, CONNECTED, UNREACHABLE, STALE, REFUSED, LOST, BEGUN, ANSWERED, FAILED, LEFT = ExchangeEvent
 CONNECT, RECONNECT, SEND, DROP, WAIT, REPLAY, TELL, END = ExchangeDo
 HELD, CONNECTING, SENT, OVER = (
     ExchangeState.HELD,
@@ -27,6 +27,7 @@ HELD, CONNECTING, SENT, OVER = (
     ExchangeState.OVER,
 )
 ENDS_BADLY = (DROP, TELL, END)
+MOST_REFUSALS = 3  # as many as there are peers: each is asked once
 
 
 def story(*events, replays=True):
@@ -69,6 +70,12 @@ def test_an_answer_of_which_the_client_has_some_is_not_begun_anew():
 def test_a_connection_that_was_closed_meanwhile_is_replaced():
     done = [(CONNECT,), (SEND,), (DROP, RECONNECT), (SEND,), (END,)]
     assert story(GO, CONNECTED, STALE, CONNECTED, ANSWERED, replays=False) == done
+
+
+def test_what_a_peer_refuses_may_go_on_and_is_still_replayed_once():
+    events = (GO, CONNECTED, REFUSED, GO, CONNECTED, LOST, GO, CONNECTED, REFUSED, GO, CONNECTED, LOST)
+    done = [(CONNECT,), (SEND,), (DROP, WAIT), (CONNECT,), (SEND,), (DROP, REPLAY)]
+    assert story(*events) == [*done, *done[:3], (CONNECT,), (SEND,), ENDS_BADLY]
 
 
 @pytest.mark.parametrize("how", [UNREACHABLE, LOST])
@@ -116,7 +123,7 @@ class AnyLife(RuleBasedStateMachine):
         self.connection = ""  # or "opening", "open"
         self.is_kept = False  # the connection was used before
         self.is_queued, self.is_with_server, self.client_has_some = True, False, False
-        self.sent = self.told = self.ended = self.replayed = 0
+        self.sent = self.told = self.ended = self.replayed = self.refused = 0
 
     def happens(self, event, *, kept=False):
         for do in self.life.handle(event, replays=self.replays):
@@ -189,6 +196,13 @@ class AnyLife(RuleBasedStateMachine):
         self.connection, self.is_with_server = "", False
         self.happens(ANSWERED)
 
+    @with_server
+    @rule()
+    def is_refused(self):
+        if not self.client_has_some and self.refused < MOST_REFUSALS:
+            self.refused += 1
+            self.happens(REFUSED)
+
     @under_way
     @rule()
     def server_is_taken_away(self):
@@ -218,7 +232,9 @@ class AnyLife(RuleBasedStateMachine):
         if hasattr(self, "life"):
             assert self.replayed == self.life.was_replayed <= self.replays
             assert self.told <= 1
-            assert self.sent <= 2 + 2 * self.replayed  # of which a kept connection may have swallowed half
+            assert self.sent <= 2 + 2 * (
+                self.replayed + self.refused
+            )  # of which a kept connection may have swallowed half
 
     def teardown(self):
         """From wherever it is: if it is let go, connected and answered, it ends."""

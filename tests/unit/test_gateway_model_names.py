@@ -39,12 +39,12 @@ def test_a_name_that_is_offered_is_understood(model, meant, unknown):
 @pytest.mark.parametrize(
     ("model", "meant"),
     [
-        ("gpt-4o", Meant(None)),
-        ("claude-opus-4-1:high", Meant(None, "high")),
-        ("gpt-oss-120b:xhigh", Meant(None)),
-        ("gpt-oss-120b:", Meant(None)),
-        (":high", Meant(None, "high")),
-        ("high", Meant(None)),
+        ("gpt-4o", Meant(None, is_unknown=True)),
+        ("claude-opus-4-1:high", Meant(None, "high", is_unknown=True)),
+        ("gpt-oss-120b:xhigh", Meant(None, is_unknown=True)),
+        ("gpt-oss-120b:", Meant(None, is_unknown=True)),
+        (":high", Meant(None, "high", is_unknown=True)),
+        ("high", Meant(None, is_unknown=True)),
     ],
 )
 def test_an_unknown_name_is_the_active_profile_or_nobody(model, meant):
@@ -70,10 +70,14 @@ UNKNOWN = Offer("unknown", ("unknown",))
 @pytest.mark.parametrize("model", [None, "", "text-embedding-3-small"])
 def test_who_names_no_known_model_gets_the_first_of_the_role(model):
     names = Names((CHATS, UNKNOWN, EMBEDS, BOTH, HEARS))
-    assert names.meant(model, "embedding") == Meant("embeds")
-    assert names.meant(model, "transcription") == Meant("hears")
-    assert names.meant(model, "rerank") == Meant(None)
-    assert names.meant(model) == Meant(None)
+    is_unknown = bool(model)
+    for role, profile in {
+        "embedding": "embeds",
+        "transcription": "hears",
+        "rerank": None,
+        None: None,
+    }.items():
+        assert names.meant(model, role) == Meant(profile, is_unknown=is_unknown)
 
 
 def test_a_known_model_is_meant_whatever_its_role():

@@ -252,6 +252,33 @@ def test_the_tools_figures_count_where_ours_are_others() -> None:
     )
 
 
+# gpt-oss-20b on a Vulkan device with buffers of at most 128 MiB; b11434 says "offloaded 25/25 layers to GPU"
+KEPT_IN_RAM = told(Vulkan0=(680, 210, 98), Host=(10855, 0, 65))
+
+
+def on_vulkan(**options: OptionValue) -> Ledger:
+    card = replace(ram(10949, 210, 99, other=300), pool=Pool("Vulkan0", 2048 * MIB, 2048 * MIB))
+    return ledger(card, ram(587, 0, 31, mapped=587), **options)
+
+
+def test_layers_that_are_on_a_gpu_by_name_only_are_no_secret() -> None:
+    found = calibrated(on_vulkan(gpu_layers=99), [KEPT_IN_RAM])
+    assert [account.weights.bytes // MIB for account in found.accounts] == [680, 10855]
+    (note,) = found.notes
+    assert note.startswith(
+        "Of 10.7 GiB of weights that belong on Vulkan0, llama.cpp puts only 0.7 GiB there:"
+    )
+
+
+def test_fewer_layers_on_a_gpu_are_no_news_where_llama_cpp_places_them() -> None:
+    assert calibrated(on_vulkan(), [KEPT_IN_RAM]).notes == ()
+
+
+def test_a_gpu_that_has_what_was_planned_is_no_news() -> None:
+    as_planned = told(Vulkan0=(10949, 210, 98), Host=(586, 0, 65))
+    assert calibrated(on_vulkan(gpu_layers=99), [as_planned]).notes == ()
+
+
 def test_the_tools_compute_counts_only_before_the_server_computed_fewer_logits() -> None:
     tool = told(Host=(100, 210, 429))
     old = Ledger((ram(100, 210, 104),), (), settings(9459, parallel=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.memory.accounts import Pool
-from supervisor.memory.compute import sliding_layers
+from supervisor.memory.context import sliding_layers
 from supervisor.memory.memory_settings import settings_of
 from supervisor.memory.weights import Layout, lay_out, repacked_bytes
 from supervisor.model.header import KINDS, HeaderValue, TensorInfo

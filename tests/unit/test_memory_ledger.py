@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supervisor.memory.accounts import Account, Ledger, Pool
-from supervisor.memory.compute import layers_bytes
+from supervisor.memory.context import layers_bytes
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.model.gguf import ValueType

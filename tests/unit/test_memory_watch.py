@@ -105,6 +105,12 @@ def test_the_room_is_what_can_be_had_without_swapping():
     assert room_in(MEMINFO, PRESSURE) == Room(24684084 * 1024, 23842512 * 1024, 20.25)
 
 
+def test_the_kernels_kills_are_counted_where_it_counts_them():
+    vmstat = b"pgmajfault 7\noom_kill 3\noom_kill_other 9\n"
+    assert room_in(MEMINFO, PRESSURE, vmstat).kernel_kills == 3
+    assert room_in(MEMINFO, PRESSURE, b"pgmajfault 7\n").kernel_kills is None
+
+
 def test_a_kernel_without_pressure_figures_leaves_them_unknown():
     assert room_in(MEMINFO, b"").stalled_percent is None
 

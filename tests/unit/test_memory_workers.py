@@ -79,6 +79,19 @@ def test_what_is_placed_fits_every_memory(placement, more, remotes):
     assert fitted(CARD, "120b", remotes, placement=placement, **more).verdict.allowed
 
 
+@pytest.mark.parametrize(("placement", "more"), [("auto", {}), ("pinned", {"gpu_layers": 99})])
+def test_a_split_of_ours_is_explained(placement, more):
+    found = fitted(CARD, "120b", (BIG,), placement=placement, **more)
+    said = f"tensor-split {found.changes['tensor-split']} for RPC0,Vulkan0: this computer's GPUs are filled first"
+    assert any(reason.startswith(said) for reason in found.reasons)
+    alone = fitted(CARD, "20b", (), placement=placement, **more)
+    assert not any(reason.startswith("tensor-split") for reason in alone.reasons)
+
+
+def test_a_load_that_fails_moves_no_experts_between_machines():
+    assert fitted(CARD, "120b", (BIG,)).step_back == {"ubatch-size": 2048}
+
+
 def test_the_split_of_a_profile_is_kept_with_the_order_of_llama_cpp():
     found = fitted(CARD, "120b", (MINI,), placement="pinned", gpu_layers=99, tensor_split="1,1")
     assert where(found) == {"rpc": "mini2.local:50052"}

@@ -31,9 +31,9 @@ SHIPPED = ProfileStore(Path("/nonexistent"))
 
 @cache
 def shipped():
-    """Those of llama.cpp; of the others `rank_stored` keeps those whose program is installed."""
+    """Those of llama.cpp that `rank_stored` keeps; of the others it keeps those whose program is installed."""
     found = (resolve(name, SHIPPED) for name in SHIPPED.names())
-    return tuple(profile for profile in found if not profile.engine.command)
+    return tuple(profile for profile in found if profile.can_start and not profile.engine.command)
 
 
 def profile(name, repo="", **match):
@@ -103,6 +103,11 @@ def test_a_card_goes_before_graphics_in_the_processor():
     ranking = rank(shipped(), PC)
     assert ranking.best.name == "rtx4060ti-oculink"
     assert [fit.name for fit in ranking.others] == ["xg1-370-96gb-cpu", "demo", "gpt-oss-120b", "gpt-oss-20b"]
+
+
+def test_the_worker_is_no_profile_to_start_a_model_with():
+    ranking = rank_stored(SHIPPED, PC)
+    assert "worker" not in {each.name for each in (ranking.best, *ranking.others, *ranking.unfit)}
 
 
 def test_a_gpus_name_goes_before_any_number_of_other_keys():

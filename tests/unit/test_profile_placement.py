@@ -68,3 +68,18 @@ def test_the_guardrails_are_balanced_unless_it_is_said(resolved):
     assert resolved(f"guardrails: strict\n{BY_HAND}").guardrails == "strict"
     with pytest.raises(ConfigError, match=r"guardrails: must be one of off, relaxed, balanced, strict"):
         resolved(f"guardrails: careful\n{BY_HAND}")
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "wants"),
+    [
+        ("{source: path, path: /opt/llama-server, flavour: cpu}", "gpu-layers: 99", True),
+        ("{source: path, path: /opt/llama-server, flavour: cpu}", "device: Vulkan0", True),
+        ("{source: path, path: /opt/llama-server, flavour: cpu}", "gpu-layers: 0", False),
+        ("{source: path, path: /opt/llama-server, flavour: vulkan}", "ctx-size: 512", True),
+        ("{flavour: cpu}", "gpu-layers: 99", False),
+    ],
+)
+def test_a_flavour_of_cpu_hides_no_wish_for_a_gpu_where_it_chose_no_engine(resolved, engine, options, wants):
+    profile = resolved(f"model: demo\nengine: {engine}\nserver: {{{options}}}")
+    assert profile.wants_gpu is wants

@@ -92,6 +92,14 @@ def test_a_mistake_is_told_with_its_line_and_column(profile, text, problem):
     assert problem in str(error.value)
 
 
+def test_layers_for_workers_ask_for_no_gpu_here(profile):
+    layers = "server: {gpu-layers: 99}"
+    assert profile(layers).wants_gpu
+    assert not profile(f"{layers}\nworkers: [mini2.local]").wants_gpu
+    assert profile(layers, "workers: [mini2.local]\n").wants_gpu
+    assert profile(f"{layers}\nworkers: [mini2.local]\nengine: {{flavour: cuda}}").wants_gpu
+
+
 def test_a_command_ignores_the_workers_of_config_yaml(profile):
     assert profile("engine: {command: [x, '{port}']}", "workers: [b]\n").can_start
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from supervisor.fleet.decisions import Asked, Beside, Evict, NoRoom, Resident, UsableMemory, WaitFor
+from supervisor.fleet.decisions import (
+    BYTES_OF_ONE_USER,
+    Asked,
+    Beside,
+    Evict,
+    NoRoom,
+    Resident,
+    UsableMemory,
+    WaitFor,
+)
 from supervisor.fleet.demand import Demand
 from supervisor.fleet.residency import decide_all, one_more
 from supervisor.profile.definition import GatewaySettings
@@ -122,6 +132,19 @@ def test_two_do_not_share_a_device_of_which_nobody_knows_how_much_there_is():
     residents = loaded("a", card=1, ram=1), loaded("b", ram=1)
     assert what(asks(card=1, ram=1), *residents, memory=memory) == Evict(("a",))
     assert what(asks(ram=1), *residents, memory=memory) == Beside()
+
+
+def test_a_worker_serves_one_model_at_a_time_and_a_pinned_one_keeps_it():
+    worker = "mini2.local:50052"
+    memory = UsableMemory({"RAM": 60 * GIB, worker: BYTES_OF_ONE_USER})
+    new = Asked("new", {worker: BYTES_OF_ONE_USER, "RAM": GIB}, NOW)
+    user = Resident("a", {worker: BYTES_OF_ONE_USER, "RAM": GIB})
+    assert what(new, user, loaded("b", ram=1), memory=memory) == Evict(("a",))
+    assert what(asks(ram=1), user, memory=memory) == Beside()
+    assert what(new, replace(user, pinned=True), memory=memory) == NoRoom(
+        "new needs mini2.local:50052 for itself, which a uses and is pinned.",
+        "goss-supervisor unload a",
+    )
 
 
 def test_alone_leaves_only_pinned_ones():

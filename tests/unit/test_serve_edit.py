@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import ConfigError, NotFound, UsageError
-from supervisor.profile.definition import ServedProfile
 from supervisor.profile.load_layers import settings_from
 from supervisor.profile.serve_edit import with_pinned, with_served, without_served
+from supervisor.profile.served_profile import ServedProfile
 
 FILE = "config.yaml"
 BLOCK = """\

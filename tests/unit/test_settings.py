@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from supervisor.errors import ConfigError
-from supervisor.profile.definition import ServedProfile
 from supervisor.profile.resolve import engine_settings, resolve, settings_of
+from supervisor.profile.served_profile import ServedProfile
 from supervisor.profile.store import ProfileStore
 
 

@@ -41,7 +41,7 @@ OTHER_ENGINES = {"vllm", "mlx-lm", "transformers", "whisper", "stable-diffusion"
 
 
 def test_these_are_shipped_and_no_others():
-    assert set(STORE.names()) == {*EXPECTED, *OTHER_ENGINES}
+    assert set(STORE.names()) == {*EXPECTED, *OTHER_ENGINES, "worker"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -12,7 +12,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
+
+EngineProtocol = Literal["http", "rpc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ class Adapter(Protocol):
     @property
     def name(self) -> str:
         """As the launch plan carries it."""
+
+    @property
+    def protocol(self) -> EngineProtocol:
+        """What it speaks; one of RPC is asked for its HELLO, and clients' requests do not go there."""
 
     def environment(self, private_config: Path) -> Mapping[str, str]:
         """What each launch has, whatever the profile says; ``private_config`` is an empty folder of ours."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from .adapter import Ending, LaunchAddress, Sign, sign
+from .adapter import Ending, EngineProtocol, LaunchAddress, Sign, sign
 
 NAME: Final = "command"
 PORT, KEY = "{port}", "{key}"
@@ -24,6 +24,7 @@ class Command:
     """See `Adapter`."""
 
     name: Final = NAME
+    protocol: Final[EngineProtocol] = "http"
     cpu_signs: Final = ()
     final_exits: Final = frozenset((0, 1, 2))
     """What programs end with that do not like their command line or cannot load their model."""

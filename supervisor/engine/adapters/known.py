@@ -7,8 +7,9 @@ from typing import Final
 from .adapter import Adapter
 from .command import Command
 from .llamacpp import LlamaCpp
+from .rpc_server import RpcServer
 
-_ALL: Final[tuple[Adapter, ...]] = (LlamaCpp(), Command())
+_ALL: Final[tuple[Adapter, ...]] = (LlamaCpp(), Command(), RpcServer())
 
 
 def is_known(name: str) -> bool:

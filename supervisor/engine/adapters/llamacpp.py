@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from . import llamacpp_signs
-from .adapter import LaunchAddress
+from .adapter import EngineProtocol, LaunchAddress
 
 KEY_VARIABLE = "LLAMA_API_KEY"
 _KEY_FILE = "--api-key-file"
@@ -21,6 +21,7 @@ class LlamaCpp:
     """See `Adapter`."""
 
     name: Final = "llamacpp"
+    protocol: Final[EngineProtocol] = "http"
     signs: Final = llamacpp_signs.SIGNS
     endings: Final = llamacpp_signs.ENDINGS
     cpu_signs: Final = llamacpp_signs.CPU_FALLBACK
@@ -53,6 +54,7 @@ class LlamaCpp:
         return key.split(",")[0].strip()
 
     def lists_devices(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Of this computer alone: a worker that is in use would keep whoever asks it waiting for ever."""
         at = next((place for place, word in enumerate(argv) if word in _MODEL), 0)
         return (*argv[:at], "--list-devices") if at else ()
 

@@ -1,7 +1,7 @@
 """
-What an engine makes of a profile before a launch: one contract, by the profile's ``engine.source``.  Pure.
+What an engine makes of a profile before a launch: one contract.  Pure.
 
-A profile becomes llama-server's command line, or that of its own command.
+A profile becomes llama-server's command line, that of its own command, or ``ggml-rpc-server``'s.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ...profile.definition import Profile
 from ..build import Build
 from .adapter import Question, question_for
 from .command import KEY, NAME, PORT, filled
+from .rpc_server import NAME as RPC_SERVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,17 +211,64 @@ def _place(profile: Profile) -> str:
     return str(origin) if origin else f"profile {profile.name}"
 
 
+# A worker
+
+
+class RpcServerRenderer:
+    """See `Renderer`.  The build is the program's own (see `rpc_program`), which has few options."""
+
+    adapter: Final = RPC_SERVER
+    reads_models: Final = False
+
+    def takes_sockets(self, build: Build) -> bool:  # noqa: ARG002 - the contract's
+        return False
+
+    def render(self, profile: Profile, build: Build, model: str) -> Rendering:  # noqa: ARG002 - it has none
+        lend, listen = profile.lend, profile.listen
+        argv = [*build.command, "-H", listen.host, "-p", str(listen.port), "-c"]
+        if lend.devices:
+            argv += ["-d", ",".join(lend.devices)]
+        if lend.memory_bytes is not None:
+            argv += [_memory_option(profile, build), _each_megabytes(profile, build)]
+        return Rendering(tuple(argv), dict(profile.env), warnings=_warnings(profile, build))
+
+    def options(self, argv: Sequence[str]) -> Mapping[str, OptionValue]:  # noqa: ARG002 - the contract's
+        return {}
+
+
+def _memory_option(profile: Profile, build: Build) -> str:
+    """Raises ConfigError for a build without it."""
+    if build.source == "none" or build.capabilities.find("--mem"):
+        return "-m"
+    place = profile.origins.get("lend.memory") or f"profile {profile.name}"
+    raise ConfigError(
+        f"{place}: lend.memory: ggml-rpc-server of {build.tag} has no option for it any more, and lends all "
+        "that is free.",
+        hint="Leave --memory out. On the computer that serves the model, server.tensor-split says how much "
+        "of it goes where.",
+    )
+
+
+def _each_megabytes(profile: Profile, build: Build) -> str:
+    """A number for each device: one that has none lends all."""
+    count = len(profile.lend.devices or build.devices) or 1
+    return ",".join([str((profile.lend.memory_bytes or 0) // 2**20)] * count)
+
+
 # All of them
 
 _COMMAND: Final[Renderer] = CommandRenderer()
 _LLAMACPP: Final[Renderer] = LlamaCppRenderer()
+_RPC_SERVER: Final[Renderer] = RpcServerRenderer()
 
 
-def renderer_for(source: str) -> Renderer:
-    """For a profile's ``engine.source``: everything but a command is a build of llama.cpp."""
-    return _COMMAND if source == "command" else _LLAMACPP
+def renderer_for(profile: Profile) -> Renderer:
+    """Every ``engine.source`` but a command is a build of llama.cpp."""
+    if profile.lend.is_worker:
+        return _RPC_SERVER
+    return _COMMAND if profile.engine.source == "command" else _LLAMACPP
 
 
 def renderer_of(adapter: str) -> Renderer:
     """The one that made a plan which names this adapter."""
-    return _COMMAND if adapter == _COMMAND.adapter else _LLAMACPP
+    return next((each for each in (_COMMAND, _RPC_SERVER) if each.adapter == adapter), _LLAMACPP)

@@ -34,8 +34,11 @@ _RPATH = {"linux": "$ORIGIN", "darwin": "@loader_path"}
 _PROGRESS = re.compile(r"\[\s*(\d+)(?:%|/(\d+))\]\s*(.*)")  # [ 66%] of make, [12/345] of ninja
 FIT = "llama-fit-params"  # tells what a model takes, without loading it
 FIT_SINCE = 7407
+RPC_SERVER = "ggml-rpc-server"  # lends a machine's memory
+RPC_SERVER_SINCE = 9824  # "rpc-server" before
 _PRODUCTS = (
-    "llama-server*", "llama-fit-params*", "*.so", "*.so.*", "*.dylib", "*.dll", "*.metal", "*.metallib",
+    "llama-server*", "llama-fit-params*", "*rpc-server*", "*.so", "*.so.*", "*.dylib", "*.dll", "*.metal",
+    "*.metallib",
 )  # fmt: skip
 
 
@@ -118,7 +121,8 @@ class _Compile:
         self.progress.step(f"compiling llama.cpp b{self.number} ({self.flavour})")
         jobs = str(os.cpu_count() or 1)
         command = ["cmake", "--build", str(self._objects), "--config", "Release", "-j", jobs]
-        targets = ["llama-server", *([FIT] if self.number >= FIT_SINCE else [])]
+        rpc = RPC_SERVER if self.number >= RPC_SERVER_SINCE else "rpc-server"
+        targets = ["llama-server", rpc, *([FIT] if self.number >= FIT_SINCE else [])]
         self.venv.run([*command, "--target", *targets], self._listen, "Compiling llama.cpp")
 
     def _keep(self) -> Install:
@@ -201,7 +205,7 @@ FLAVOURS: Mapping[str, tuple[str, ...]] = {
 # flavour: the compiler that it needs, and how people get it
 _COMPILERS = {
     "cuda": ("nvcc", "Install the CUDA toolkit (https://developer.nvidia.com/cuda-downloads)."),
-    "vulkan": ("glslc", "Debian, Ubuntu: sudo apt-get install libvulkan-dev glslc spirv-headers"),
+    "vulkan": ("glslc", "Debian 13, Ubuntu 24.04: sudo apt-get install libvulkan-dev glslc spirv-headers"),
     "rocm": ("hipcc", "Install ROCm (https://rocm.docs.amd.com)."),
 }
 _CUDA_HOME = Path("/usr/local/cuda/bin/nvcc")  # where NVIDIA's own packages put it, on nobody's PATH

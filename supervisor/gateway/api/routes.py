@@ -28,6 +28,7 @@ HandlerName = Literal[
     "health",  # llama-server's: 200, or 503 while the model loads
     "live",  # the daemon answers
     "ready",  # and its server does
+    "worker",  # what it lends
     "models",
     "model",
     "props",  # llama-server's, as last seen while it sleeps
@@ -99,6 +100,7 @@ _OURS: Final[tuple[tuple[str, tuple[str, ...], HandlerName, CallerAccess], ...]]
     ("POST", ("/v1/streams/lookup",), "streams", "inference"),  # by each web UI whose tab is looked at
     ("GET", ("/props",), "props", "inference"),
     ("GET", ("/metrics",), "metrics", "admin"),
+    ("GET", ("/supervisor/worker",), "worker", "inference"),
     ("POST", ("/supervisor/load",), "load", "admin"),
     ("POST", ("/supervisor/unload",), "unload", "admin"),
     ("GET", ("/supervisor", "/supervisor/", "/supervisor/session"), "supervisor", "public"),
@@ -123,7 +125,7 @@ _SMALL: Final = (
 )
 WORK: Final = frozenset((*_GENERATING, *_OF_OTHER_ENGINES, "/v1/*"))
 """Labels of what is work for a model when it comes by POST; the last is any API of another version."""
-_OF_A_MODEL: Final = (*_GENERATING, *_OF_OTHER_ENGINES, *_SMALL)
+OF_A_MODEL: Final = (*_GENERATING, *_OF_OTHER_ENGINES, *_SMALL)
 """All that uses a model, and all by POST.  Nothing else wakes, loads or switches."""
 _OF_A_RUNNING_SERVER: Final[tuple[tuple[str, str, CallerAccess], ...]] = (
     ("POST", "/v1/chat/completions/control", "inference"),  # on a request under way: must not wait behind it
@@ -178,7 +180,7 @@ def _role(path: str) -> Role | None:
 
 def _known() -> dict[tuple[str, str], Route]:
     known: dict[tuple[str, str], Route] = {}
-    for path in _OF_A_MODEL:
+    for path in OF_A_MODEL:
         known["POST", path] = replace(
             _LOOKS,
             access="inference",
@@ -205,7 +207,7 @@ def _with_other_methods() -> dict[str, Route]:
     """By path: llama-server answers 404 to those that the table does not have."""
     asked = {path: replace(_NOWHERE, label=route.label) for (_, path), route in _KNOWN.items()}
     return asked | {
-        path: replace(asked[path], access="inference", dialect=_dialect(path)) for path in _OF_A_MODEL
+        path: replace(asked[path], access="inference", dialect=_dialect(path)) for path in OF_A_MODEL
     }
 
 
@@ -216,8 +218,7 @@ _OUR_PATHS: Final = frozenset(path for _, paths, _, _ in _OURS for path in paths
 
 def route_of(method: str, path: str, prefix: str = "") -> Route:
     """``path`` is without the query, not decoded; ``prefix`` is llama-server's ``--api-prefix``."""
-    if prefix:
-        path = _inside(path, prefix)
+    path = _inside(path, prefix) if prefix else path
     found = _KNOWN.get((method, path)) or _by_shape(method, path)
     return replace(found, handler="options", generates=False) if method == "OPTIONS" else found
 
@@ -329,9 +330,7 @@ def too_long_in(body: bytes) -> Trouble | None:
 
 def body_of(trouble: Trouble, dialect: Dialect) -> bytes:
     """JSON, in the shape of that API."""
-    if dialect == "anthropic":
-        return _json(_anthropic(trouble))
-    return _json({"error": _openai(trouble)})
+    return _json(_anthropic(trouble) if dialect == "anthropic" else {"error": _openai(trouble)})
 
 
 def answer(

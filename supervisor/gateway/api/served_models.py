@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from ...plan.listen import Offer
 from ...profile.definition import Effort, Role
-from .routes import Route
+from .routes import Route, Trouble
 
 ModelEntry = dict[str, Any]
 
@@ -48,6 +48,7 @@ def models_document(
     *,
     contexts: Mapping[str, int] = MappingProxyType({}),
     failed: Collection[str] = (),
+    peers: Iterable[ModelEntry] = (),
 ) -> ModelEntry:
     """
     ``states`` are the servers' in one word, by profile; every other profile is unloaded.  ``started`` is in
@@ -68,6 +69,9 @@ def models_document(
         theirs = upstream.get(entry["profile"])
         data.append(_first(theirs, "data") | entry)
         models.append(_first(theirs, "models") | _for_ui(entry))
+    for entry in peers:
+        data.append(entry)
+        models.append(_for_ui(entry))
     return {"object": "list", "data": data, "models": models}
 
 
@@ -131,15 +135,25 @@ def _first(upstream: Mapping[str, Any] | None, key: str) -> ModelEntry:
     return dict(first) if isinstance(first, dict) else {}
 
 
+def no_model(model: str, hint: str = "") -> Trouble:
+    """For a request to a model that nobody has."""
+    problem = f"There is no model {model[:80]!r} here."
+    return Trouble(404, "model_not_found", problem, f"{hint} GET /v1/models lists them.".lstrip())
+
+
 EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high"}
 
 
 @dataclass(frozen=True, slots=True)
 class Meant:
-    """``profile`` is None for whichever is active, ``effort`` for what else says it."""
+    """
+    ``profile`` is None for whichever is active, ``effort`` for what else says it; ``is_unknown``: a model was
+    named that is not on offer.
+    """
 
     profile: str | None
     effort: Effort | None = None
+    is_unknown: bool = False
 
 
 class Names:
@@ -173,10 +187,9 @@ class Names:
             return Meant(profile)
         base, colon, suffix = name.rpartition(":")
         effort = EFFORTS.get(suffix) if colon else None
-        profile = self._profiles.get(base) if effort else None
-        if profile is None and not self._takes_unknown:
-            return None
-        return Meant(profile or of_role, effort)
+        if effort and (profile := self._profiles.get(base)) is not None:
+            return Meant(profile, effort)
+        return Meant(of_role, effort, is_unknown=True) if self._takes_unknown else None
 
     def profiles(self, models: Iterable[str]) -> set[str]:
         """Those that these names of profiles or models mean; a name that nobody has means none."""

@@ -16,6 +16,8 @@ from typing import Any, Final
 from ..http_heads import chunk
 from .routes import Trouble, body_of
 
+OUT_OF_CONTEXT: Final = b"Context size has been exceeded"
+"""llama-server's words (b11434, tools/server/server-context.cpp)."""
 _EVENT: Final = b"event: error\ndata: "
 _OPENAI: Final = b'data: {"error":'
 _LONGEST_HELD: Final = 64 * 1024

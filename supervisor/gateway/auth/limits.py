@@ -59,13 +59,18 @@ class KeyLimiter:
         Why its key may not have this answered by this profile; None where it may, and then it counts for
         the key's rate.  Only work for a model counts; what a key may see is limited to its models too.
         """
-        key, limits = caller.name, caller.limits
+        limits = caller.limits
         if limits == NO_LIMITS:
             return None
         is_of_model = route.handler in _OF_ONE_MODEL or (route.handler is None and route.access != "public")
         if limits.models and is_of_model and profile not in names.profiles(limits.models):
-            return _of_model(key, limits, profile)
-        if not route.generates:
+            return of_model(caller.name, limits, profile)
+        return self.of_use(caller, route)
+
+    def of_use(self, caller: Caller, route: Route) -> Trouble | None:
+        """The same of a model that its key may use, wherever it is."""
+        key, limits = caller.name, caller.limits
+        if limits == NO_LIMITS or not route.generates:
             return None
         return self._of_tokens(key, limits) or self._of_rate(key, limits)
 
@@ -103,7 +108,8 @@ def visible(limits: KeyLimits, offers: Sequence[Offer], names: Names) -> Sequenc
     return [offer for offer in offers if offer.profile in profiles]
 
 
-def _of_model(key: str, limits: KeyLimits, profile: str) -> Trouble:
+def of_model(key: str, limits: KeyLimits, profile: str) -> Trouble:
+    """For a request to a model that its key is not for."""
     return Trouble(
         403,
         "key_model",

@@ -82,6 +82,16 @@ export interface Job {
   superseded: boolean;
 }
 
+export interface Peer {
+  name: string;
+  url: string;
+  state: "up" | "not ready" | "down" | "unknown";
+  why: string;
+  models: number;
+  loaded: string[];
+  requests_under_way: number;
+}
+
 export interface Status {
   schema: number;
   daemon: { pid: number; version: string; uptime_seconds: number; memory_bytes: number | null };
@@ -92,6 +102,7 @@ export interface Status {
     requests_under_way: number;
     requests_waiting: number;
     waiting: { profile: string; requests: number; longest_seconds: number; reason: string }[];
+    peers?: Peer[];
   } | null;
   loads_waiting: { profile: string; models: string[]; text: string; seconds_left: number | null }[];
   update: { current?: string; available?: string | null; note?: string } | null;

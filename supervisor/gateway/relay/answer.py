@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...plan.launch import Parameters
+from ..api.routes import Trouble
 from ..http_heads import LAST_CHUNK, HeaderLine, ResponseHead, chunk
 
 _KEY = b'"model"'
@@ -41,6 +42,18 @@ class Taker(Protocol):
 
     def lose(self, why: str) -> None:
         """Called when the rest of the answer will not come."""
+
+
+class AnsweredClient(Protocol):
+    """What gets an answer: a `ClientConnection`."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def refuse(self, trouble: Trouble, *, keep_alive: bool = False) -> None: ...
+
+    def next_request(self, *, keep_alive: bool) -> None: ...
+
+    def break_off(self, event: bytes, *, reset: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

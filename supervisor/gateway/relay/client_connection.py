@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from dataclasses import replace
 from http import HTTPStatus
 from math import inf
 from typing import Literal, Protocol, cast
@@ -50,6 +51,10 @@ class AskedOf(Protocol):
 
 class Host(Protocol):
     """What a connection needs of the gateway."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a connection closes after its next answer."""
 
     def greet(self, head: Head) -> RequestContext:
         """Decide from the head alone who asks, and whether they may."""
@@ -161,6 +166,8 @@ class ClientConnection(asyncio.Protocol):
         self._pending = data
 
     def _meet(self, head: Head) -> None:
+        if self._host.is_ending:
+            head = replace(head, keep_alive=False)
         self._head = head
         context = self._context = self._host.greet(head)
         if context.trouble is not None:

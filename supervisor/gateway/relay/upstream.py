@@ -11,16 +11,14 @@ error.  A stream is sent as it comes; one that breaks off ends with an error eve
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import cast
 
 from ...server.probe_target import ProbeTarget
 from ...server.shortage import is_ours_to_connect
 from ..api.routes import Dialect, Trouble, broken_event, waiting_comment
 from ..http_heads import HEAD_END, BadResponse, Head, HeaderLine, ResponseHead, chunk, upstream_head
-from .answer import ModelName, Taker, read_head
+from .answer import AnsweredClient, ModelName, Taker, read_head
 from .chunked import unchunked
-from .client_connection import ClientConnection
 from .gathering import Gathering, Pace, gulp
 
 IDLE_SECONDS = 4.0
@@ -64,14 +62,11 @@ class Upstream(asyncio.Protocol):
         return self._transport.is_closing()
 
     async def _open(self) -> None:
-        target, loop = self.target, asyncio.get_running_loop()
+        target = self.target
         try:
             if target is None:
                 raise ConnectionRefusedError("no engine runs")
-            if sys.platform != "win32" and target.unix:
-                await loop.create_unix_connection(lambda: self, target.socket_path)
-            else:
-                await loop.create_connection(lambda: self, target.address, target.port)
+            await target.connect(lambda: self)
         except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in a path
             taker, self._taker = self._taker, None
             if taker is not None:
@@ -167,9 +162,12 @@ class Upstream(asyncio.Protocol):
     def _begin(self, answer: ResponseHead, rest: bytes, taker: Taker) -> None:
         if answer.framing == "close" and answer.is_stream:
             self._pool.gathering.saw_hang_up()  # which is its only end
-        if answer.framing == "chunked" or (answer.framing == "close" and answer.is_stream):
+        is_piecemeal = answer.framing == "chunked" or (answer.framing == "close" and answer.is_stream)
+        if is_piecemeal and self.target is not None and self.target.gathers:
             self._pace = Pace(self._pool.gathering, self._transport, self._rest, self._gulp)
         taker.begin(answer, more=bool(rest) or answer.framing == "none")
+        if self._taker is not taker:  # who wants the answer of somebody else
+            return
         if answer.framing == "none":
             if rest:
                 raise BadResponse("something came after the end of the answer")
@@ -297,7 +295,7 @@ class Delivery:
     """``has_written``: the client has something, if only a comment; ``has_begun``: some of the answer."""
 
     def __init__(
-        self, client: ClientConnection, head: Head, dialect: Dialect, headers: tuple[HeaderLine, ...]
+        self, client: AnsweredClient, head: Head, dialect: Dialect, headers: tuple[HeaderLine, ...]
     ) -> None:
         self._client = client
         self._keep_alive = head.persists

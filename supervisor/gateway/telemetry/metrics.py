@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from types import MappingProxyType, SimpleNamespace
@@ -61,6 +61,16 @@ class DaemonFigures:
     connections: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PeerFigures:
+    """One peer at this moment."""
+
+    name: str
+    is_up: bool
+    models: int
+    under_way: int
+
+
 def render(
     figures: RequestFigures,
     daemon: DaemonFigures,
@@ -76,6 +86,7 @@ def render(
         is_up.add_metric([server.name], bool(families))
     ours = [*_of_requests(figures), *_of_profiles(figures), *_of_keys(figures.usage), *_of_daemon(daemon)]
     ours += [*_of_servers([server for server, _ in servers], daemon.version), is_up, *_of_devices(devices)]
+    ours += _of_peers(figures.peers())
     registry: Any = SimpleNamespace(collect=lambda: [*ours, *_merged(theirs)])  # as much as there has to be
     return generate_latest(registry)
 
@@ -183,6 +194,20 @@ def _of_servers(servers: Sequence[ServerFigures], version: str) -> Iterator[Metr
             room.add_metric([server.name], server.context_waiting)
         info.add_metric([version, server.build, server.profile, server.flavour], 1)
     yield from (state, restarts, memory, shared, expected, room, info)
+
+
+def _of_peers(peers: Sequence[PeerFigures]) -> Iterator[Metric]:
+    """Nothing where there are none."""
+    if not peers:
+        return
+    up = _gauge("peer_up", "1 while a peer answers.", labels=("peer",))
+    models = _gauge("peer_models", "Models of a peer that are served here.", labels=("peer",))
+    under_way = _gauge("peer_requests_in_flight", "Requests that a peer answers now.", labels=("peer",))
+    for peer in peers:
+        up.add_metric([peer.name], peer.is_up)
+        models.add_metric([peer.name], peer.models)
+        under_way.add_metric([peer.name], peer.under_way)
+    yield from (up, models, under_way)
 
 
 _DEVICE_GAUGES = {
@@ -346,6 +371,7 @@ class RequestFigures:
         self.replayed = 0
         self.profiles: dict[str, ProfileFigures] = defaultdict(ProfileFigures)
         self.usage = UsageTally()
+        self.peers: Callable[[], Sequence[PeerFigures]] = tuple
 
     def count(self, request: RequestRecord) -> None:
         """Add one request that is over."""

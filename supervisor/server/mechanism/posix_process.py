@@ -48,6 +48,7 @@ async def start(
     *,
     on_output: Callable[[bytes], None],
     inherit: tuple[int, ...] = (),
+    no_sigpipe: bool = False,
     notice: NoticeMaker | None = None,
 ) -> PosixChild:
     """See `child.spawn`.  `notice` is chosen by what the kernel has; tests choose it themselves."""
@@ -56,7 +57,7 @@ async def start(
     except OSError as error:
         raise start_error(argv[0], error) from error
     try:
-        process = _popen(argv, env, writer, inherit)
+        process = _popen(argv, env, writer, inherit, _preparation(no_sigpipe=no_sigpipe))
     except (OSError, subprocess.SubprocessError, ValueError, MemoryError) as error:
         os.close(reader)
         raise start_error(argv[0], _as_os_error(error)) from error
@@ -75,7 +76,11 @@ def _as_os_error(error: Exception) -> OSError:
 
 
 def _popen(
-    argv: Sequence[str], env: Mapping[str, str], writer: int, inherit: tuple[int, ...]
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    writer: int,
+    inherit: tuple[int, ...],
+    prepare: Callable[[], None],
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         list(argv),
@@ -85,17 +90,19 @@ def _popen(
         stderr=writer,
         pass_fds=inherit,  # and no others
         start_new_session=OWN_GROUP,
-        preexec_fn=_preparation(),  # noqa: PLW1509 - safe: the daemon has one thread only
+        preexec_fn=prepare,  # noqa: PLW1509 - safe: the daemon has one thread only
     )
 
 
-def _preparation() -> Callable[[], None]:
+def _preparation(*, no_sigpipe: bool) -> Callable[[], None]:
     """What runs between fork and exec; all it needs is looked up before the fork."""
     bind: Callable[[], None] | None = None  # then a later daemon finds it by the lock that it inherits
     if sys.platform == "linux":
         bind = bind_to_parent(os.getpid())
 
     def prepare() -> None:
+        if no_sigpipe:  # else Python has set it back by now
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core of a 60 GB process helps nobody
         if bind is not None:
             bind()

@@ -35,6 +35,7 @@ async def start(
     *,
     on_output: Callable[[bytes], None],
     inherit: tuple[int, ...] = (),  # noqa: ARG001 - locks of msvcrt belong to a process and do not travel
+    no_sigpipe: bool = False,  # noqa: ARG001 - there is none
 ) -> WindowsChild:
     """See `child.spawn`."""
     console.let_children_hear(console.kernel())

@@ -45,7 +45,7 @@ class Now {
     return [
       this.summary(state, status),
       h("div", { class: "now-columns" },
-        h("div", { class: "now-main" }, this.servers(state, status), this.absent(status), this.requests(state, status)),
+        h("div", { class: "now-main" }, this.servers(state, status), this.absent(status), this.peers(status), this.requests(state, status)),
         h("div", { class: "now-side" }, this.jobs(status), this.memory(status, profiles), this.charts(state, profiles))),
     ];
   }
@@ -173,6 +173,24 @@ class Now {
       })));
   }
 
+  // --- peers
+
+  /** Other boxes whose models are served here. @param {Status} status */
+  peers(status) {
+    const { t } = this;
+    const peers = status.gateway?.peers ?? [];
+    if (!peers.length) return null;
+    return h("section", { class: "section", "aria-labelledby": "peers" },
+      h("h2", { id: "peers" }, t("now.peers")),
+      h("ul", { class: "rows" }, peers.map((each) => h("li", { key: each.name, class: "row" },
+        h("div", { class: "row-text" },
+          h("strong", null, each.name), " ", h("span", { class: `pill ${PEER_TONES[each.state]}` }, t(`peer.${each.state}`)), " ",
+          h("span", { class: "muted" }, each.url),
+          h("p", { class: "muted small" }, t("now.peer.models", { n: each.models }), each.loaded.length > 0 && ` · ${t("now.peer.loaded", { models: each.loaded.join(", ") })}`),
+          each.why && h("p", { class: "small" }, this.told(each.why))),
+        each.requests_under_way > 0 && h("div", { class: "row-figures num" }, t("now.peer.under_way", { n: each.requests_under_way }))))));
+  }
+
   // --- requests
 
   /** @param {State} state @param {Status} status */
@@ -279,6 +297,7 @@ class Now {
 
 const SERVER_STATES = /** @type {const} */ (["stopped", "preparing", "starting", "ready", "degraded", "draining", "stopping", "killing", "backoff", "sleeping", "failed"]);
 const STATES = /** @type {const} */ ([...SERVER_STATES, "loading", "unloaded", "waiting"]); // of profiles too
+const PEER_TONES = /** @type {const} */ ({ up: "good", "not ready": "busy", down: "bad", unknown: "" });
 const NEEDLESS = "the next request loads it"; // the sentence of the state says it
 const WELL = new Set(["ready", "sleeping"]);
 

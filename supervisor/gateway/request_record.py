@@ -1,0 +1,74 @@
+"""What stays of a request that is over: figures and names, never content."""
+
+from __future__ import annotations
+
+import time
+
+from ..plan.launch import LaunchPlan
+from .api.routes import Trouble
+from .auth.guard import RequestContext
+from .exchange import Exchange
+from .http_heads import Head
+from .telemetry.activity import RequestRecord, Usage, tokens_of_pieces, usage_of
+
+_LEAST_TOKENS, _LEAST_SECONDS = 4, 0.01  # for a rate that says something
+
+
+def refused(head: Head, context: RequestContext, trouble: Trouble, model: str = "") -> RequestRecord:
+    """One that was turned away before anything was done for it."""
+    return RequestRecord(
+        at=time.time(),
+        caller=context.caller.name,
+        method=head.method,
+        endpoint=context.route.label,
+        profile="",
+        model=model,
+        stream=False,
+        status=trouble.status,
+        result="refused",
+        seconds=0.0,
+        note=trouble.message,
+    )
+
+
+def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRecord:
+    """``now`` is the loop's time, in which the exchange counts; ``plan`` is its server's, None a peer's."""
+    ticket, wish, route = exchange.ticket, exchange.wish, exchange.context.route
+    went, first = exchange.went_at, exchange.first_byte_at
+    counted = usage_of(b"".join(exchange.tail), exchange.opening) if route.generates else Usage()
+    broke_off = exchange.is_stream and route.generates and counted.output_tokens is None
+    adapter = plan.adapter if plan and broke_off else ""
+    seconds = now - ticket.arrived
+    return RequestRecord(
+        at=time.time() - seconds,
+        caller=exchange.context.caller.name,
+        method=wish.head.method,
+        endpoint=route.label,
+        profile=exchange.place or (plan.profile if plan else ""),
+        model=wish.model,
+        stream=exchange.is_stream,
+        status=exchange.status,
+        result=exchange.result or "failed",
+        replayed=exchange.was_replayed,
+        held_seconds=(went or now) - ticket.arrived if exchange.has_waited else 0.0,
+        context_wait_seconds=ticket.waited_for_room(now),
+        first_byte_seconds=first - ticket.arrived if first is not None else None,
+        seconds=seconds,
+        request_bytes=len(wish.body),
+        answer_bytes=exchange.answer_bytes,
+        prompt_tokens=counted.prompt_tokens,
+        cached_tokens=counted.cached_tokens,
+        output_tokens=counted.output_tokens,
+        partial_tokens=tokens_of_pieces(exchange.pieces, route.label, adapter),
+        tokens_per_second=counted.tokens_per_second or _rate(counted, exchange, now),
+        prompt_per_second=counted.prompt_per_second,
+        note=exchange.note,
+    )
+
+
+def _rate(counted: Usage, exchange: Exchange, now: float) -> float | None:
+    """Tokens per second as they came, for an engine that does not say it: all after the first."""
+    tokens, first = counted.output_tokens or 0, exchange.first_byte_at
+    if not exchange.is_stream or first is None or tokens < _LEAST_TOKENS or now - first < _LEAST_SECONDS:
+        return None
+    return round((tokens - 1) / (now - first), 2)

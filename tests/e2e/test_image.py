@@ -1,0 +1,168 @@
+"""
+The image of this checkout, run as Docker or Kubernetes would run it: ``bin/test --image`` makes it.
+
+As its own user, without capabilities, on a file system that cannot be written, with the state in a volume.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from .conftest import BUILT, PATIENCE, free_port
+
+IMAGE = os.environ.get("GOSS_TEST_IMAGE", "")
+HOME = "/var/lib/goss-supervisor"
+KEPT = (
+    "--cap-add",
+    "CAP_SETUID",
+    "--cap-add",
+    "CAP_SETGID",
+    "--cap-add",
+    "CAP_SETPCAP",
+)  # setpriv drops them
+
+pytestmark = pytest.mark.skipif(not IMAGE, reason="bin/test --image makes the image that this runs")
+
+
+class Container:
+    """One at a time; ``folder`` has the volume."""
+
+    def __init__(self, folder: Path, image: Path, engine: Path) -> None:
+        self.config = json.loads((image / "config.json").read_text())
+        self.volume = folder / "volume"
+        for each in (self.volume, self.volume / "data", self.volume / "data" / "models"):
+            each.mkdir()
+            os.chown(each, *self.user)
+        binds = ((image / "files").resolve(), "/"), (engine, "/mnt")
+        self._mounts = [word for here, there in binds for word in ("--ro-bind", str(here), there)]
+        self._mounts += [
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+            "--bind",
+            str(self.volume),
+            HOME,
+        ]
+        self._pid = 0  # of its first process, as the host sees it
+        self.port = free_port()
+        self.log = folder / "log"
+
+    @property
+    def user(self) -> tuple[int, int]:
+        """As the image says."""
+        user, group = map(int, self.config["User"].split(":"))
+        return user, group
+
+    @property
+    def _as_user(self) -> list[str]:
+        """Puts a command into the image's environment, folder and user, and takes all rights from it."""
+        uid, gid = map(str, self.user)
+        rights = ("--clear-groups", "--no-new-privs", "--bounding-set", "-all", "--inh-caps", "-all")
+        env = ("env", "-i", "-C", self.config["WorkingDir"], *self.config["Env"])
+        return [*env, "setpriv", "--reuid", uid, "--regid", gid, *rights]
+
+    def _command(self, words: tuple[str, ...], *more: str) -> list[str]:
+        spaces = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--as-pid-1")
+        entry = (*self._as_user, *self.config["Entrypoint"])
+        return ["bwrap", *more, *spaces, "--cap-drop", "ALL", *KEPT, *self._mounts, *entry, *words]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """To its end, as ``docker run --rm``."""
+        return subprocess.run(self._command(words), capture_output=True, text=True, timeout=PATIENCE * 2)
+
+    @contextlib.contextmanager
+    def running(self, *words: str):
+        """In the background; gives the process whose exit code is the container's."""
+        read, write = os.pipe()
+        with self.log.open("ab") as log, open(read) as told:
+            command = self._command(words, "--info-fd", str(write))
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(write,)
+            )
+            os.close(write)
+            self._pid = json.load(told)["child-pid"]
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            process.wait(PATIENCE)
+
+    def exec(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """In the one that runs, as ``docker exec``."""
+        spaces = ("--pid", "--mount", "--ipc", "--uts", "--root", "--wd")
+        command = ["nsenter", "--target", str(self._pid), *spaces, *self._as_user, *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+
+    def until_healthy(self, process: subprocess.Popen) -> None:
+        """By the image's own health check."""
+        kind, *check = self.config["Healthcheck"]["Test"]
+        assert kind == "CMD"
+        deadline = time.monotonic() + PATIENCE * 2
+        while self.exec(*check).returncode:
+            assert process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        os.kill(self._pid, signal.Signals[self.config["StopSignal"]])
+
+    def status(self, key: str, path: str = "/v1/models") -> int:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+                return response.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+
+@pytest.fixture
+def container(tmp_path):
+    found = os.environ.get(BUILT)
+    if not found:
+        pytest.skip(f"{BUILT} is not set: run bin/test")
+    folder = Path(found).parent
+    tmp_path.chmod(0o755)
+    return Container(tmp_path, Path(IMAGE), folder)
+
+
+def test_it_refuses_to_start_for_everybody_and_serves_whoever_has_a_key(container):
+    refused = container.run("start")
+    assert (refused.returncode, "key add" in refused.stderr) == (78, True)
+
+    key = container.run("key", "add", "laptop").stdout.strip()
+    assert key.startswith("gs-")
+
+    settings = ("engine.source=path", "engine.path=/mnt/llama-server", f"listen.port={container.port}")
+    words = ("start", "--profile", "demo", *(word for each in settings for word in ("--set", each)))
+    with container.running(*words) as process:
+        container.until_healthy(process)
+        assert container.status(key) == 200
+        assert container.status("") == 401
+        assert container.status("", "/supervisor/ready") == 200
+        assert "I am the demo model" in container.exec("goss-supervisor", "ask", "What are you?").stdout
+
+        assert "CapEff:\t0000000000000000" in container.exec("cat", "/proc/1/status").stdout
+        assert container.exec("stat", "-c", "%u %g", "/proc/1").stdout.split() == ["10001", "10001"]
+        assert container.exec("touch", "/opt/written").returncode
+
+        container.stop()
+        assert process.wait(PATIENCE) == 0
+    assert key not in container.log.read_text()
+    assert {each.stat().st_uid for each in container.volume.rglob("*")} == {10001}
+    assert "laptop" in container.run("key", "ls").stdout  # of a new container with the same volume

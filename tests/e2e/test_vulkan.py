@@ -1,0 +1,174 @@
+"""
+A Vulkan device under the real program, without a GPU: Mesa's lavapipe, which computes on the CPU.
+
+It is seen, it allocates, it can be hidden and it can be too small, as a card; how fast one is it says nothing of.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from supervisor.hardware.detection import detect
+from supervisor.memory.accounts import Pool
+from supervisor.memory.engine_figures import measured
+from supervisor.memory.ledger import account
+from supervisor.memory.memory_settings import settings_of
+from supervisor.model.demo import DEMO_ANSWER, ensure_demo
+from supervisor.model.open import open_model
+from supervisor.options.parse import parse_arguments
+from tests.memory_engine import by_pool
+
+from .conftest import PATIENCE, Home, free_port
+
+VARIABLE, MODELS = "GOSS_TEST_VULKAN", "GOSS_TEST_MODELS"
+DEMO, SMOLLM2 = "demo", "SmolLM2-135M-Instruct.Q4_1.gguf"
+COMPILING = 900.0  # seconds until LLVM has compiled the shaders of a first answer; kept for the next run
+MIB = 1024**2
+LITTLE = (
+    "{gpu-layers: 99, ctx-size: 512, parallel: 1, fit: 'off', warmup: false, log-verbosity: 4, cache-ram: 0}"
+)
+
+
+@pytest.fixture(scope="module")
+def vulkan():
+    """The folder of tests/vulkan.py."""
+    if not (folder := os.environ.get(VARIABLE)):
+        pytest.skip(f"{VARIABLE} is not set: bin/test --vulkan downloads 90 MB for it")
+    return Path(folder)
+
+
+@pytest.fixture
+def home(tmp_path):
+    made = Home(tmp_path, (), free_port())
+    yield made
+    made.close()
+
+
+def seen_by(vulkan):
+    return {
+        "VK_DRIVER_FILES": str(vulkan / "driver.json"),
+        "GGML_VK_VISIBLE_DEVICES": "0",  # llama.cpp leaves out devices that are CPUs, unless they are named
+        "MESA_SHADER_CACHE_DIR": str(vulkan / "shaders"),
+    }
+
+
+def profile(home, vulkan, **env):
+    """``vk`` has all its layers on the device."""
+    engine = {"source": "path", "path": str(vulkan / "llama-server")}
+    text = f"extends: demo\nengine: {json.dumps(engine)}\nserver: {LITTLE}\nenv: {json.dumps(env)}\n"
+    home.profile("vk", text)
+
+
+def test_the_plan_has_the_device_that_the_profiles_own_variables_show(home, vulkan):
+    ensure_demo(home.root / "data" / "models")
+    profile(home, vulkan, **seen_by(vulkan))
+    plan = json.loads(home.run("plan", "vk", "--json").stdout)
+    assert plan["flavour"] == "vulkan"
+    assert plan["warnings"] == []
+    assert [each["name"] for each in plan["ledger"]["devices"]] == ["Vulkan0", "RAM"]
+
+
+@pytest.mark.parametrize("hidden", [{"VK_DRIVER_FILES": "/nowhere.json"}, {"GGML_VK_VISIBLE_DEVICES": "7"}])
+def test_a_device_that_the_environment_hides_is_no_silent_run_on_the_cpu(home, vulkan, hidden):
+    profile(home, vulkan, **seen_by(vulkan) | hidden)
+    home.start("vk", code=1)
+    server = home.status()["server"]
+    assert server["state"] == "degraded"
+    assert "running on the CPU" in server["why"]
+    assert home.run("ask", "hello").stdout
+    home.run("stop")
+
+
+def test_too_little_memory_of_the_device_at_the_load_is_called_so(home, vulkan):
+    """The buffers of the context are 512 KiB, and no more than 100 KB can be had at once."""
+    profile(home, vulkan, **seen_by(vulkan), GGML_VK_FORCE_MAX_BUFFER_SIZE="100000")
+    failed = home.start("vk", code=None)
+    assert failed.returncode != 0
+    assert "The GPU has not enough free memory." in failed.stderr
+    assert "gpu-layers" in failed.stderr
+
+
+GRID = [
+    (DEMO, "-ngl 99"),
+    (DEMO, "-ngl 2 --n-cpu-moe 1"),
+    (DEMO, "-ngl 99 --cpu-moe"),
+    (DEMO, "-ngl 99 -ub 128"),
+    (DEMO, "-ngl 99 -fa off"),
+    (SMOLLM2, "-ngl 0"),
+    (SMOLLM2, "-ngl 1"),
+    (SMOLLM2, "-ngl 10 -ub 128"),
+    (SMOLLM2, "-ngl 99"),
+    (SMOLLM2, "-ngl 99 -b 2048 -ub 2048"),
+    (SMOLLM2, "-ngl 99 -fa off"),
+    (SMOLLM2, "-ngl 99 -ctk q8_0 -ctv q8_0"),
+    (SMOLLM2, "-ngl 99 --no-kv-offload"),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), GRID)
+def test_what_is_planned_for_it_is_what_it_allocates(vulkan, tmp_path, name, options):
+    if name == DEMO:
+        file = ensure_demo(tmp_path)
+    elif folder := os.environ.get(MODELS):
+        file = Path(folder) / name
+    else:
+        pytest.skip(f"{MODELS} is not set: run bin/test, which says why a model cannot be had")
+    words = [*options.split(), "-c", "2048", "-np", "1", "--fit", "off"]
+    allocated = by_pool(load(vulkan, file, words))
+    for each in ours(file, words, tmp_path):
+        found = allocated[each.pool.name]
+        assert each.weights.bytes == pytest.approx(found.weights_bytes, rel=0.01, abs=MIB / 50)
+        assert each.context.bytes == pytest.approx(found.context_bytes, rel=0.01, abs=MIB / 50)
+        assert found.compute_bytes * 0.98 <= each.compute.bytes <= found.compute_bytes * 1.25
+
+
+def load(vulkan, file, words):
+    """The buffers that the log of one load names, before anything is computed."""
+    own = ["-lv", "4", "--host", "127.0.0.1", "--port", "0", "--no-warmup"]
+    process = subprocess.Popen(
+        [vulkan / "llama-server", "-m", file, *own, *words],
+        env={**os.environ, **seen_by(vulkan)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    alarm = threading.Timer(PATIENCE, process.kill)
+    alarm.start()
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "graph splits" in line or "threadpool init" in line:
+                break
+    finally:
+        alarm.cancel()
+        process.kill()
+        process.communicate()
+    figures = measured(lines)
+    assert figures is not None, "".join(lines[-20:])
+    return figures.buffers
+
+
+def ours(file, words, folder):
+    model, size = open_model(file), 24 * 1024 * MIB
+    settings = settings_of(parse_arguments(words).options, None, model)
+    pools = [Pool("Vulkan0", size, size), Pool("RAM", None, None)]
+    features = detect(folder).cpu.features
+    return account(model, settings, pools, cpu_features=features, flavour="vulkan").accounts
+
+
+def test_it_is_ready_with_its_layers_on_the_device_and_answers_to_the_letter(home, vulkan):
+    profile(home, vulkan, **seen_by(vulkan))
+    home.run("start", "--profile", "vk", "--detach", *home.settings, timeout=COMPILING)
+    assert home.status()["server"]["state"] == "ready"
+    log = "".join(path.read_text() for path in (home.root / "logs").glob("llama-server*.log"))
+    assert "offloaded 3/3 layers to GPU" in log
+    assert DEMO_ANSWER in home.run("ask", "hello", timeout=COMPILING).stdout
+    home.run("stop")
