@@ -109,6 +109,9 @@ class WorkerMachine:
                 stream=True,
                 allow_redirects=False,
             )
+        if answer.ok:
+            return answer
+        answer.close()
         if answer.status_code in _REFUSED:
             given = f"the key in {variable}" if key else "requests without a key"
             unset = f"{variable} is not set here. " if variable and not key else ""
@@ -116,9 +119,7 @@ class WorkerMachine:
                 f"{unset}On that machine: goss-supervisor key add NAME --scope admin; api-key-env names it."
             )
             raise PermissionDenied(f"The supervisor of the worker {self.name} refuses {given}.", hint=hint)
-        if answer.status_code != 200:
-            raise self._no_worker(f"it answers {answer.status_code}")
-        return answer
+        raise self._no_worker(f"it answers {answer.status_code}")
 
     def _troubles(self) -> _Troubles:
         return _Troubles(self)

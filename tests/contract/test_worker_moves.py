@@ -106,7 +106,6 @@ def test_nothing_is_asked_of_the_others_while_one_cannot_be_reached(two, moves):
     with pytest.raises(NetworkError, match=rf"supervisor of the worker {two[1].address} \(http"):
         move(moves)
     assert two[0].did == []
-    two[1].unplug = lambda: None
 
 
 def test_a_key_that_is_wrong_or_missing_is_named(two, moves, monkeypatch):

@@ -30,6 +30,9 @@ class WorkerSupervisor:
     restarts_fail: bool = False
 
     def __post_init__(self) -> None:
+        self.asked = threading.Event()  # a job was
+        self.waits = threading.Event()  # each job does, until it is set
+        self.waits.set()
         self.chosen = self.build
         self._web = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._rpc = socket.create_server(("127.0.0.1", 0))
@@ -108,6 +111,8 @@ def _handler(owner: WorkerSupervisor) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             order = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if self._allowed():
+                owner.asked.set()
+                owner.waits.wait()
                 self._send(200, {"again_seconds": 2.0}, owner.run(order["command"], order["arguments"]))
             else:
                 self._send(401, {})
