@@ -9,6 +9,7 @@ from .shortage import is_ours, is_ours_to_spawn
 
 WORKER_LOST = "worker-lost"
 """The kind of failure that is a worker's: it ended, cannot be reached, or does not answer."""
+OF_WORKERS = frozenset((WORKER_LOST, "worker-protocol"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..engine.adapters.rpc_server import HELLO, OLD_HELLO, protocol_in
 
-_RESET = struct.pack("ii", 1, 0) if sys.platform != "win32" else struct.pack("hh", 1, 0)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0) if sys.platform != "win32" else struct.pack("hh", 1, 0)
 _READ_BYTES = 512
 
 
@@ -39,7 +39,7 @@ async def _answered(address: str, port: int, greeting: bytes) -> str:
     """The same; empty where it closes the connection instead."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         loop, answer = asyncio.get_running_loop(), b""
         await loop.sock_connect(connection, (address, port))
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):

@@ -24,7 +24,7 @@ from ..plan.child_environment import child_environment
 from ..plan.launch import LaunchPlan
 from .cause_of_death import DeathPhase, Device, diagnose, program_of
 from .child import Child, spawn
-from .diagnosis import WORKER_LOST, Diagnosis, not_spawned
+from .diagnosis import OF_WORKERS, Diagnosis, not_spawned
 from .health import Watcher
 from .inbox import Inbox
 from .inner_address import SocketPin, is_worth_another_try, leave_nothing, with_inner_address
@@ -326,7 +326,7 @@ class Server:
         if is_worth_another_try(plan, diagnosis):
             diagnosis = replace(diagnosis, retryable=True)
         hung = self.failure is not None and (self.failure.kind, self.failure.message) == ("hung", self.why)
-        if plan.workers and (hung or diagnosis.kind == WORKER_LOST):
+        if plan.workers and (hung or diagnosis.kind in OF_WORKERS):
             self._blaming = asyncio.ensure_future(self._blame(launch, plan.workers, diagnosis))
         else:
             self._inbox.put(Exited(launch, diagnosis))

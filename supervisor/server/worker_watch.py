@@ -16,15 +16,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+from ..engine.adapters.rpc_server import HELLO, protocol_in
 from ..plan.launch import LaunchPlan
 from ..profile.worker_address import parse_worker
-from .diagnosis import WORKER_LOST, Diagnosis
+from .diagnosis import OF_WORKERS, WORKER_LOST, Diagnosis
+from .rpc_probe import RESET_ON_CLOSE
 from .shortage import is_ours
 
 CONNECT_SECONDS = 3.0
@@ -34,12 +34,8 @@ RETURN_SECONDS = 5.0  # between two looks for workers that are gone
 KEEPALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPALIVE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 5}
 """A machine that is silent for 14 s is gone; a cable may be out for 8.  macOS calls the first KEEPALIVE."""
 
-_HELLO_COMMAND, _CAPABILITIES_BYTES = 14, 24
-HELLO = struct.pack("<BQ", _HELLO_COMMAND, _CAPABILITIES_BYTES) + bytes(_CAPABILITIES_BYTES)
-_VERSION = struct.Struct("<Q3B")  # size of the answer; major, minor, patch
-_ANSWER_BYTES = 8 + 4 + _CAPABILITIES_BYTES
+_READ_BYTES = 512
 _NOBODY = "nobody listens there"
-_RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +70,9 @@ async def look(worker: str) -> WorkerLook:
             return WorkerLook(worker, trouble="it does not answer: it hangs, or it serves another computer")
         except OSError:
             answer = b""
-    if len(answer) < _ANSWER_BYTES:
-        return WorkerLook(worker, trouble="what answers there is no RPC server that this program knows")
-    _, *version = _VERSION.unpack_from(answer)
-    return WorkerLook(worker, protocol=".".join(map(str, version)))
+    if protocol := protocol_in(answer):
+        return WorkerLook(worker, protocol=protocol)
+    return WorkerLook(worker, trouble="what answers there is no RPC server that this program knows")
 
 
 async def looks(workers: Sequence[str]) -> list[WorkerLook]:
@@ -98,6 +93,9 @@ async def blamed(workers: Sequence[str], diagnosis: Diagnosis) -> Diagnosis:
     says which one it was, and never that one hangs.
     """
     is_theirs = diagnosis.kind == WORKER_LOST
+    if diagnosis.kind in OF_WORKERS and not is_theirs:
+        spoken = {each.protocol for each in await looks(workers) if f"{each.worker} " in diagnosis.message}
+        return replace(diagnosis, message=f"{diagnosis.message.rstrip('.')}: {''.join(spoken) or 'unknown'}.")
     if is_theirs and any(each in diagnosis.message for each in workers):
         return diagnosis
     if found := await missing(workers):
@@ -182,7 +180,7 @@ async def _greeted(worker: str) -> socket.socket:
         link = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             link.setblocking(False)
-            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             await loop.sock_connect(link, found[0][4])
             await loop.sock_sendall(link, HELLO)
         except BaseException:
@@ -192,10 +190,10 @@ async def _greeted(worker: str) -> socket.socket:
 
 
 async def _answer(link: socket.socket) -> bytes:
-    """Of the greeting; fewer bytes where the other end has closed.  Raises OSError."""
+    """Of the greeting; not whole where the other end has closed.  Raises OSError."""
     answer = b""
-    while len(answer) < _ANSWER_BYTES:
-        more = await asyncio.get_running_loop().sock_recv(link, _ANSWER_BYTES - len(answer))
+    while protocol_in(answer) == "":
+        more = await asyncio.get_running_loop().sock_recv(link, _READ_BYTES)
         if not more:
             break
         answer += more

@@ -10,9 +10,9 @@ from unittest.mock import patch
 import pytest
 
 from supervisor.plan.launch import LaunchPlan
-from supervisor.server.diagnosis import WORKER_LOST
+from supervisor.server.diagnosis import WORKER_LOST, Diagnosis
 from supervisor.server.lifecycle_table import State
-from supervisor.server.worker_watch import WorkerWatch, look, missing
+from supervisor.server.worker_watch import WorkerWatch, blamed, look, missing
 
 from ..fakes.launching import free_port
 from ..fakes.loops import promise
@@ -54,6 +54,16 @@ async def test_where_nobody_listens_there_is_no_worker_and_it_is_named():
     found = await missing([address])
     assert (found.kind, found.retryable) == (WORKER_LOST, True)
     assert found.message == f"The worker {address} is gone: nobody listens there."
+
+
+@promise
+async def test_the_version_of_a_worker_that_was_not_understood_is_asked_of_it():
+    """The engine's own line about it may be lost as it aborts."""
+    worker = await FakeWorker((5, 0, 0)).start()
+    message = f"The worker {worker.address} speaks another version of llama.cpp's RPC than this engine."
+    found = await blamed([worker.address], Diagnosis("worker-protocol", message, "update"))
+    assert found.message == message.replace("engine.", "engine: 5.0.0.")
+    worker.end()
 
 
 @promise

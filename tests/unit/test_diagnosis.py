@@ -41,7 +41,7 @@ SAMPLES = [
     (
         "E RPC server version mismatch: 5.0.0\nggml-rpc.cpp:550: RPC handshake failed for 198.51.100.2:50052\n",
         "worker-protocol",
-        "198.51.100.2:50052 speaks version 5.0.0",
+        "198.51.100.2:50052 speaks another version",
     ),
     (
         "ggml-rpc.cpp:547: Failed to connect to mini2.local:50052\n",

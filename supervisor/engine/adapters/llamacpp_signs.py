@@ -34,14 +34,13 @@ SIGNS: tuple[Sign, ...] = (
     ),
     sign(
         "worker-protocol",
-        r"RPC server version mismatch: (?P<version>[\d.]+)[\s\S]*?"
-        r"(?:RPC handshake failed for|Failed to connect to) (?P<worker>\S+)",
-        "The worker {worker} speaks version {version} of llama.cpp's RPC, and this engine speaks another.",
+        r"RPC handshake failed for (?P<worker>\S+)",  # the line with its version may be lost in the abort
+        "The worker {worker} speaks another version of llama.cpp's RPC than this engine.",
         "Give both machines the same build: goss-supervisor engine update.",
     ),
     sign(
         "worker-lost",
-        r"Failed to connect to (?P<worker>[\w.-]+:\d+)",
+        r"ggml-rpc\.cpp:\d+: Failed to connect to (?P<worker>\S+)",
         "The worker {worker} is gone.",
         "goss-supervisor goes on by itself when it is back; look at that machine, its network and its log.",
         retryable=True,
