@@ -24,7 +24,6 @@ from ..profile.worker_address import Worker, parse_worker
 from ..progress import Progress
 from .update_target import in_line
 
-
 _UNKNOWN = "of an unknown version"
 
 

@@ -71,7 +71,9 @@ def test_one_that_refuses_stops_nothing_anywhere(two, moves):
     two[1].refuses[NEW] = "b12002 is not taken: it is marked bad"
     with pytest.raises(SupervisorError) as said:
         move(moves)
-    assert f"The worker {two[1].address}: engine use: b12002 is not taken: it is marked bad." in str(said.value)
+    assert f"The worker {two[1].address}: engine use: b12002 is not taken: it is marked bad." in str(
+        said.value
+    )
     assert f"run what they ran before: {two[0].address}, {two[1].address}" in str(said.value)
     assert [each.did for each in two] == [[THERE[0], BACK[0]]] * 2
 

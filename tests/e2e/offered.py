@@ -127,7 +127,7 @@ def light(
     """
     An archive of a script that says the number of ``tag`` and ``becomes`` this program, or the really built llama-server.
 
-    That computes on one thread, as other tests run beside.  ``twist`` is done first, and may call that "$REAL"; ``padding`` is the size of a library of zeros that is unpacked before it; ``rpc`` is the version that its RPC server says it speaks, if it has one.
+    That computes on one thread, as other tests run beside.  ``twist`` is done first, and may call that "$REAL"; ``padding`` is the size of a library of zeros that is unpacked before it; ``rpc`` is the script of its RPC server, if it has one.
     """
     name = name or archive_name(tag)
     source = home.root / "sources" / name
@@ -137,7 +137,7 @@ def light(
         f'REAL="{becomes or os.environ[BUILT]}"\n{twist}\nLLAMA_ARG_THREADS=1 exec "$REAL" "$@"\n',
     )
     if rpc:
-        script(source / "ggml-rpc-server", f'echo "Starting RPC server v{rpc}"\n')
+        script(source / "ggml-rpc-server", rpc)
     if padding:
         with (source / "libaaa.so").open("wb") as library:
             library.truncate(padding)

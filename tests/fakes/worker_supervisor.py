@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
+from .launching import BOUND_SECONDS
+
 KEY = "of-the-worker"
 
 
@@ -30,9 +32,8 @@ class WorkerSupervisor:
     restarts_fail: bool = False
 
     def __post_init__(self) -> None:
-        self.asked = threading.Event()  # a job was
-        self.waits = threading.Event()  # each job does, until it is set
-        self.waits.set()
+        self.stalls_at = ""  # the job whose end it does not tell before `goes_on`
+        self.stalled, self.goes_on = threading.Event(), threading.Event()
         self.chosen = self.build
         self._web = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._rpc = socket.create_server(("127.0.0.1", 0))
@@ -44,6 +45,7 @@ class WorkerSupervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.goes_on.set()
         self.unplug()
         self._rpc.shutdown(socket.SHUT_RDWR)
         self._rpc.close()
@@ -111,9 +113,11 @@ def _handler(owner: WorkerSupervisor) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             order = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if self._allowed():
-                owner.asked.set()
-                owner.waits.wait()
-                self._send(200, {"again_seconds": 2.0}, owner.run(order["command"], order["arguments"]))
+                end = owner.run(order["command"], order["arguments"])
+                if order["command"] == owner.stalls_at:
+                    owner.stalled.set()
+                    owner.goes_on.wait(BOUND_SECONDS)
+                self._send(200, {"again_seconds": 2.0}, end)
             else:
                 self._send(401, {})
 
