@@ -37,6 +37,9 @@ LISTS_IT = """case "$*" in *--rpc*--list-devices*)
     printf 'Available devices:\\n  RPC0: worker (8000 MiB, 8000 MiB free)\\n'; exit 0;; esac\n"""
 CRASHES = """case "$*" in *--metrics*) echo 'ggml_abort: no kernel' >&2; exit 3;; esac\n"""
 SPEAKS_7 = 'echo "Starting RPC server v7.0.0"\n'
+SPEAKS_8 = SPEAKS_7.replace("7", "8")
+DIES_BESIDE_8 = """case "$*" in *--metrics*) [ -e "{}" ] && {{
+    echo 'RPC handshake failed for 127.0.0.1' >&2; exit 134; }};; esac\n"""
 RPC_SERVER = Path(os.environ.get(BUILT, "")).parent / "ggml-rpc-server"
 THERE, BACK = ["engine-use b12002", "restart"], ["engine-use b12001", "restart"]
 
@@ -59,7 +62,7 @@ def offering(tmp_path):
     fake_server(tmp_path / "engine" / "llama-server", speeds=SPEEDS)
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.yaml").write_text("engine: {channel: nightly}\n")
-    release(home, 12001)
+    release(home, 12001, DIES_BESIDE_8.format(tmp_path / "speaks-8"))
     yield home
     home.close()
 
@@ -88,7 +91,7 @@ def test_both_move_and_roll_back_and_without_its_supervisor_the_worker_holds_the
 
     worker.did.clear()
     home.profile("pooled", PROFILE.format(worker, ""))
-    release(home, 12003, rpc=SPEAKS_7.replace("7", "8"))
+    release(home, 12003, rpc=SPEAKS_8)
     assert (
         f"the entry of {worker.address} has no supervisor:" in home.run("engine", "update", "--check").stdout
     )
@@ -100,7 +103,9 @@ def test_both_move_and_roll_back_and_without_its_supervisor_the_worker_holds_the
 def test_one_that_was_killed_goes_back_first_and_a_build_that_is_worse_here_takes_the_worker_back(
     home, worker
 ):
-    release(home, 12002, CRASHES)
+    worker.protocols["b12002"] = "8.0.0"  # neither build runs here with the worker of the other
+    worker.mark = home.root / "speaks-8"
+    release(home, 12002, CRASHES, SPEAKS_8)
     worker.stalls_at = "restart"
     with launched(home, "engine", "update") as update:
         assert worker.stalled.wait(PATIENCE)
@@ -111,6 +116,7 @@ def test_one_that_was_killed_goes_back_first_and_a_build_that_is_worse_here_take
     failed = home.run("engine", "update", code=10).stderr
     assert f"an update was broken off: first {worker.address} back" in failed
     assert "ended before it was ready (exit code 3)" in failed
+    assert "Then: The worker 127.0.0.1 speaks another version" in failed
     assert f"The workers run what they ran before: {worker.address}" in failed
     assert worker.did == [*BACK, *THERE, *BACK]
     assert (worker.build, build(home)) == ("b12001", "b12001 ready")

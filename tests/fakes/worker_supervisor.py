@@ -10,6 +10,7 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Self
 
 from .launching import BOUND_SECONDS
@@ -30,6 +31,7 @@ class WorkerSupervisor:
     protocols: dict[str, str] = field(default_factory=dict)
     did: list[str] = field(default_factory=list)
     restarts_fail: bool = False
+    mark: Path | None = None  # a file that is there while it speaks another protocol than 7.0.0
 
     def __post_init__(self) -> None:
         self.stalls_at = ""  # the job whose end it does not tell before `goes_on`
@@ -78,6 +80,10 @@ class WorkerSupervisor:
             self.chosen = arguments["tag"]
         if command == "restart" and not (error := "it did not become ready" if self.restarts_fail else ""):
             self.build = self.chosen
+            if self.mark and self.protocol == "7.0.0":
+                self.mark.unlink(missing_ok=True)
+            elif self.mark:
+                self.mark.touch()
             while self._open:
                 with contextlib.suppress(OSError):
                     self._open.pop().shutdown(socket.SHUT_RDWR)
@@ -132,7 +138,8 @@ def _handler(owner: WorkerSupervisor) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(OSError):  # who asked was killed
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
