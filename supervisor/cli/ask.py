@@ -303,6 +303,14 @@ def goes_in_circles(text: str, patience: int = 1) -> bool:
     return False
 
 
+def _said(response: requests.Response) -> str:
+    """The message of an error in OpenAI's form, else all of it."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return response.text.strip()
+
+
 def _streamed(server: ChatServer, body: Mapping[str, Any]) -> Iterator[StreamedAnswer]:
     import requests  # noqa: PLC0415 - only the commands that ask need it
 
@@ -311,7 +319,7 @@ def _streamed(server: ChatServer, body: Mapping[str, Any]) -> Iterator[StreamedA
     try:
         with session.post(address, json=body, stream=True, timeout=timeout) as response:
             if not response.ok:
-                raise NetworkError(f"The server answered {response.status_code}: {response.text.strip()}")
+                raise NetworkError(f"The server answered {response.status_code}: {_said(response)}")
             yield from _events(response.iter_lines())
     except requests.RequestException as error:
         why = "." if isinstance(error, requests.ConnectionError) else f": {error}"

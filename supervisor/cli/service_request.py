@@ -19,7 +19,7 @@ from ..profile.definition import Profile
 from ..service.account import is_root, kept, make_home, path_of_services, prepare_as, user_of_system
 from ..service.contract import NAME, Service, ServiceManager, ServiceRequest, ServiceScope
 from ..tool import own_program
-from .common import WORKER, parse_settings, settings_of_worker
+from .common import parse_settings, settings_of_worker
 
 SYSTEM_HOME = Path("/var/lib") / NAME
 SYSTEM_HOME_OF_MACS = Path("/Library/Application Support") / NAME

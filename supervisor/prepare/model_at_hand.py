@@ -18,6 +18,7 @@ from ..paths import Paths
 from ..plan.make import ModelAtHand
 from ..plan.role import with_role
 from ..profile.definition import Profile
+from ..profile.worker_address import WORKER
 from ..progress import Progress
 from .hub_choice import known_choice
 from .profile_files import demand_model_file, whole_path
@@ -53,7 +54,9 @@ def path_of(profile: Profile, paths: Paths) -> Path:
         return whole_path(model.path, paths)
     if model.repo is None:
         raise ConfigError(
-            f"Profile {profile.name} names no model.", hint="Set model.path, model.repo, or model: demo."
+            f"Profile {profile.name} names no model.", hint="goss-supervisor worker --listen ADDRESS starts it."
+            if profile.name == WORKER
+            else "Set model.path, model.repo, or model: demo.",
         )
     known = None if model.file else known_choice(model, paths)
     file = model.file or (known.file if known else f"{model.quant or DEFAULTS[0]}.gguf")

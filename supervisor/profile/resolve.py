@@ -21,7 +21,7 @@ from .layers import Layer, Value
 from .load_layers import UserSettings, load_file, overrides_layer, read_settings
 from .settings import SETTINGS_NAME
 from .store import ProfileStore, StoredProfile
-from .worker_address import Worker, parse_workers
+from .worker_address import WORKER, Worker, parse_workers
 from .yaml_nodes import Mark, Problem
 
 MAX_SHOWN = 50
@@ -380,7 +380,12 @@ def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
         else:
             sound.append(each)
             if not profile.can_start:
-                warnings.append(f"{each}: names no model; it can be extended, not started")
+                lacks = (
+                    "needs an address: goss-supervisor worker --listen ADDRESS"
+                    if each == WORKER
+                    else "names no model; it can be extended, not started"
+                )
+                warnings.append(f"{each}: {lacks}")
     return CheckResult(tuple(sound), tuple(problems), tuple(warnings))
 
 

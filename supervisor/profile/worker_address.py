@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 PORT = 50052
 """Where ``ggml-rpc-server`` listens if nothing else is said."""
+WORKER = "worker"
+"""The shipped profile that `goss-supervisor worker` starts."""
 WithoutWorker = Literal["wait", "smaller"]
 WORKERS_ABOUT = (
     "Machines that lend their memory over llama.cpp's RPC (goss-supervisor worker), as HOST or HOST:PORT; "
