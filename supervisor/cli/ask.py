@@ -303,7 +303,7 @@ def goes_in_circles(text: str, patience: int = 1) -> bool:
     return False
 
 
-def _said(response: requests.Response) -> str:
+def said_by(response: requests.Response) -> str:
     """The message of an error in OpenAI's form, else all of it."""
     try:
         return str(response.json()["error"]["message"])
@@ -319,7 +319,7 @@ def _streamed(server: ChatServer, body: Mapping[str, Any]) -> Iterator[StreamedA
     try:
         with session.post(address, json=body, stream=True, timeout=timeout) as response:
             if not response.ok:
-                raise NetworkError(f"The server answered {response.status_code}: {_said(response)}")
+                raise NetworkError(f"The server answered {response.status_code}: {said_by(response)}")
             yield from _events(response.iter_lines())
     except requests.RequestException as error:
         why = "." if isinstance(error, requests.ConnectionError) else f": {error}"

@@ -16,6 +16,7 @@ from ..errors import AlreadyRunning, NotFound, NotRunning, PermissionDenied, Usa
 from ..home import client
 from ..paths import HOME_VARIABLE, Paths, named_home
 from ..profile.definition import Profile
+from ..profile.worker_address import WORKER
 from ..service.account import is_root, kept, make_home, path_of_services, prepare_as, user_of_system
 from ..service.contract import NAME, Service, ServiceManager, ServiceRequest, ServiceScope
 from ..tool import own_program

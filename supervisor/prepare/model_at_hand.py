@@ -54,7 +54,8 @@ def path_of(profile: Profile, paths: Paths) -> Path:
         return whole_path(model.path, paths)
     if model.repo is None:
         raise ConfigError(
-            f"Profile {profile.name} names no model.", hint="goss-supervisor worker --listen ADDRESS starts it."
+            f"Profile {profile.name} names no model.",
+            hint="goss-supervisor worker --listen ADDRESS starts it."
             if profile.name == WORKER
             else "Set model.path, model.repo, or model: demo.",
         )

@@ -236,7 +236,10 @@ def _error(troubles: Sequence[WorkerTrouble]) -> SupervisorError:
     kind = NoSuitableEngine if {each.kind for each in troubles} <= {"no-rpc", "protocol"} else NetworkError
     said = "; ".join(f"the worker {each}" for each in troubles)
     hints = dict.fromkeys(each.hint for each in troubles)
-    return kind(f"{said[0].upper()}{said[1:]}.", hint=" ".join([*hints, "To start without workers: --set 'workers=[]'"]))
+    return kind(
+        f"{said[0].upper()}{said[1:]}.",
+        hint=" ".join([*hints, "To start without workers: --set 'workers=[]'"]),
+    )
 
 
 def known_workers(paths: Paths) -> Mapping[str, KnownWorker]:

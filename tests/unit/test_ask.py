@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import requests
 
 from supervisor.cli import chat as chatting
 from supervisor.cli.ask import (
@@ -11,6 +12,7 @@ from supervisor.cli.ask import (
     StreamedAnswer,
     _is_base,
     goes_in_circles,
+    said_by,
     until_it_repeats,
 )
 from supervisor.errors import NetworkError
@@ -159,3 +161,17 @@ def test_a_message_may_have_several_lines(monkeypatch, lines, message):
 
     monkeypatch.setattr("builtins.input", typed)
     assert chatting._next_message() == message
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"error": {"message": "This is a worker.", "code": "a_worker"}}', "This is a worker."),
+        ('{"error": "no"}', '{"error": "no"}'),
+        ("not JSON\n", "not JSON"),
+    ],
+)
+def test_an_error_is_told_in_its_own_words(body, said):
+    response = requests.Response()
+    response._content = body.encode()
+    assert said_by(response) == said
