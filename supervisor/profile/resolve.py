@@ -379,13 +379,8 @@ def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
             problems |= dict.fromkeys(str(error).splitlines())  # a broken parent is reported once
         else:
             sound.append(each)
-            if not profile.can_start:
-                lacks = (
-                    "needs an address: goss-supervisor worker --listen ADDRESS"
-                    if each == WORKER
-                    else "names no model; it can be extended, not started"
-                )
-                warnings.append(f"{each}: {lacks}")
+            if not profile.can_start and each != WORKER:  # its address is in the command that starts it
+                warnings.append(f"{each}: names no model; it can be extended, not started")
     return CheckResult(tuple(sound), tuple(problems), tuple(warnings))
 
 

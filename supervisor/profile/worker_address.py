@@ -14,12 +14,10 @@ WORKER = "worker"
 WithoutWorker = Literal["wait", "smaller"]
 WORKERS_ABOUT = (
     "Machines that lend their memory over llama.cpp's RPC (goss-supervisor worker), as HOST or HOST:PORT; "
-    "[] for none. An entry may be a mapping: address, and where that machine's own goss-supervisor is "
-    "(supervisor, api-key-env)."
+    "[] for none. An entry may be a mapping with address, supervisor and api-key-env; only address is used."
 )
 WITHOUT_WORKER_ABOUT = (
-    "While a worker is gone: 'wait' for it, or go on with a 'smaller' launch that needs none of them. "
-    "Without it: wait."
+    "While a worker is gone, 'wait' for it (the default), or run a 'smaller' launch that needs none of them."
 )
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
 ADDRESS_PATTERN = rf"{_HOST}(?::[0-9]{{1,5}})?"
