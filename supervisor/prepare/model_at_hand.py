@@ -52,12 +52,12 @@ def path_of(profile: Profile, paths: Paths) -> Path:
         return demo_path(paths.models)
     if model.path is not None:
         return whole_path(model.path, paths)
+    if model.repo is None and profile.name == WORKER:
+        hint = "goss-supervisor worker --listen ADDRESS, or lend.listen in the profile."
+        raise ConfigError("The profile worker needs an address to listen on.", hint=hint)
     if model.repo is None:
         raise ConfigError(
-            f"Profile {profile.name} names no model.",
-            hint="goss-supervisor worker --listen ADDRESS starts it."
-            if profile.name == WORKER
-            else "Set model.path, model.repo, or model: demo.",
+            f"Profile {profile.name} names no model.", hint="Set model.path, model.repo, or model: demo."
         )
     known = None if model.file else known_choice(model, paths)
     file = model.file or (known.file if known else f"{model.quant or DEFAULTS[0]}.gguf")

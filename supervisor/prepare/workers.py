@@ -160,8 +160,8 @@ def ask_workers(
             if each.is_private is False
         )
         + tuple(
-            f"the worker {each}: planned with what it had on {known[str(each.address)].seen}, and the server "
-            "waits for it"
+            f"the worker {each}. The plan uses what it had on {known[str(each.address)].seen}, and the "
+            "server waits for it"
             for each in troubles
         ),
     )

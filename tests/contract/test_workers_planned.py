@@ -273,7 +273,7 @@ def test_a_worker_that_is_away_is_planned_with_what_it_had_and_a_warning(profile
     away = prepare("p", {}, paths, Silent())
     assert away.plan.digest == there.plan.digest
     assert (
-        f"the worker {address} is not running: the machine answers, and nothing listens on that port: planned with"
+        f"the worker {address} is not running: the machine answers, and nothing listens on that port. The plan uses"
         in " ".join(away.warnings)
     )
 

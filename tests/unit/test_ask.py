@@ -12,6 +12,7 @@ from supervisor.cli.ask import (
     StreamedAnswer,
     _is_base,
     goes_in_circles,
+    others_of,
     said_by,
     until_it_repeats,
 )
@@ -175,3 +176,8 @@ def test_an_error_is_told_in_its_own_words(body, said):
     response = requests.Response()
     response._content = body.encode()
     assert said_by(response) == said
+
+
+def test_an_unknown_model_may_be_at_a_peer_that_is_down():
+    assert others_of(["mini", "big"], {"big"}) == ", and what the peers mini, big (down) have"
+    assert others_of([], ()) == ""
