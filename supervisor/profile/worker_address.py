@@ -11,6 +11,8 @@ PORT = 50052
 """Where ``ggml-rpc-server`` listens if nothing else is said."""
 WORKER = "worker"
 """The shipped profile that `goss-supervisor worker` starts."""
+NO_MODEL = "none: "
+"""What a plan has in place of a model begins so, if it is a worker's."""
 WithoutWorker = Literal["wait", "smaller"]
 WORKERS_ABOUT = (
     "Machines that lend their memory over llama.cpp's RPC (goss-supervisor worker), as HOST or HOST:PORT; "
