@@ -16,13 +16,14 @@ from ..engine.inventory import Install, installed, key_of
 from ..engine.official.install import prune
 from ..errors import EXIT_OK, NotFound, StartFailed, SupervisorError, UsageError
 from ..home.event_log import record_event
+from ..home.places import moved_workers_file
 from ..measure.comparison import Comparison, indented
 from ..measure.session import Waiting
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..prepare.prepare import install_context
 from ..progress import Progress, Silent
-from ..update.update_check import UpdateCheck, look, record
+from ..update.update_check import UpdateCheck, look, record, with_workers
 from ..update.update_target import UpdateTarget, servers_of, target_of, update_target_of
 from ..update.updater import Updater, UpdateResult
 from .common import json_option, profile_option
@@ -135,6 +136,8 @@ def _update(profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> 
     target = update_target_of(Paths.from_environment(), profile)
     with _updater(target, quiet=quiet) as updater:
         found = _looked(target, updater.context)
+        if not check and found.available is None and moved_workers_file(updater.context.paths).exists():
+            updater.recover()
         if check or found.available is None:
             return _show_check(found, quiet=quiet, as_json=as_json)
         updater.context.progress.step(found.sentence)
@@ -145,7 +148,7 @@ def _update(profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> 
 def _looked(target: UpdateTarget, context: InstallContext) -> UpdateCheck:
     """Recorded, also where nobody could tell."""
     try:
-        found = look(target, context)
+        found = with_workers(look(target, context), target)
     except SupervisorError as error:
         record(UpdateCheck(problem=str(error)), context.paths)
         raise

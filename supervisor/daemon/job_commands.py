@@ -125,6 +125,9 @@ JOB_COMMANDS: Mapping[str, JobCommand] = MappingProxyType({
         },
     ),
     "engine-update": JobCommand(("engine", "update", "--json")),
+    "engine-use": JobCommand(
+        ("engine", "use", "--json"), {"tag": _Argument("", r"b[0-9]{1,7}", "a tag such as b11429")}
+    ),
     "engine-check": JobCommand(("engine", "update", "--check", "--json")),
     "bench": JobCommand(
         ("bench", "--json"),

@@ -62,6 +62,11 @@ def workers_file(paths: Paths) -> Path:
     return paths.state / "workers.json"
 
 
+def moved_workers_file(paths: Paths) -> Path:
+    """While an update is under way: the workers that it has moved, and what each ran before."""
+    return paths.state / "moved-workers.json"
+
+
 def usage_file(paths: Paths) -> Path:
     """What each key has used of each model, by day."""
     return paths.state / "usage.sqlite"

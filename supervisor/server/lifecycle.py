@@ -214,9 +214,7 @@ class Lifecycle:
         if self._fallback is not None and not self._served:
             return Event.FALL_BACK
         helpless = not diagnosis.retryable or (bool(self.plan.adjusts) and diagnosis.kind in OF_MEMORY)
-        excused = lost or (
-            diagnosis.is_ours and self.proven is not None
-        )  # it serves again, once that is over
+        excused = lost or (diagnosis.is_ours and self.proven is not None)  # it serves again after that
         if self.plan.restart.policy == "never" or (helpless and not self._served):
             return Event.GIVE_UP
         return Event.RETRY if self._budget.spend(self.plan.restart, now, excused=excused) else Event.GIVE_UP
@@ -341,7 +339,8 @@ class Lifecycle:
             self.restarts += self.failure.kind != WORKER_LOST
             self._budget.back_off()
         else:
-            self._settle("failed", self.failure.message, self.failure.hint)
+            first = f"{self._rolled_back.message} Then: " if self._rolled_back and not self._served else ""
+            self._settle("failed", f"{first}{self.failure.message}", self.failure.hint)
 
     def _fall_asleep(self, plan: LaunchPlan | None) -> None:
         self._begin(plan)

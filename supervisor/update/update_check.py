@@ -74,6 +74,19 @@ def look(target: UpdateTarget, context: InstallContext) -> UpdateCheck:
     return found
 
 
+def with_workers(found: UpdateCheck, target: UpdateTarget) -> UpdateCheck:
+    """With a note on the workers that an update cannot move; it is refused if their RPC is another."""
+    workers = [*target.workers, *(each for server in target.fleet for each in server.workers)]
+    fixed = dict.fromkeys(str(each.address) for each in workers if not each.supervisor)
+    if not (found.available and fixed):
+        return found
+    note = (
+        f"the entry of {', '.join(fixed)} has no supervisor:, so it stays, and the update is refused if its "
+        "RPC version is another"
+    )
+    return replace(found, note="; ".join(filter(None, (found.note, note))))
+
+
 def half_way(engine: Engine, context: InstallContext, tag: str) -> str | None:
     """The channel's older choice, where a server that runs ``tag`` was left so by an update; else None."""
     chosen = chosen_tag(engine, context)

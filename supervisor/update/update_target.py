@@ -16,7 +16,9 @@ from ..plan.listen import Listen
 from ..plan.plan_json import from_json, listen_from_json
 from ..profile.definition import Engine
 from ..profile.resolve import engine_settings, resolve
+from ..profile.settings import SETTINGS_NAME
 from ..profile.store import ProfileStore
+from ..profile.worker_address import Worker, parse_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class FleetServer:
     wants_gpu: bool = False
     trouble: str = ""  # why its profile cannot be read
     is_main: bool = False
+    workers: tuple[Worker, ...] = ()  # that its plan uses
 
     @property
     def control_name(self) -> str | None:
@@ -55,6 +58,7 @@ class UpdateTarget:
     running: LaunchPlan | None = None
     fleet: tuple[FleetServer, ...] = ()
     why: str = ""
+    workers: tuple[Worker, ...] = ()  # of a profile that does not run
 
     @property
     def channel(self) -> str:
@@ -82,7 +86,10 @@ def target_of(paths: Paths, profile: str | None = None) -> UpdateTarget:
         return UpdateTarget(found.engine, found.wants_gpu, found.name, plan.settings, plan)
     if profile is not None:
         found = resolve(profile, store)
-        return UpdateTarget(found.engine, found.wants_gpu, found.name)
+        workers = found.workers  # those of config.yaml are only used where they are needed
+        if workers and found.origins["workers"].profile == SETTINGS_NAME:
+            workers = ()
+        return UpdateTarget(found.engine, found.wants_gpu, found.name, workers=workers)
     return UpdateTarget(engine_settings(store))
 
 
@@ -144,7 +151,9 @@ def _with_engine(server: FleetServer, store: ProfileStore) -> FleetServer:
         profile = resolve(server.plan.profile, store, server.plan.settings)
     except SupervisorError as error:
         return replace(server, trouble=in_line(error))
-    return replace(server, engine=profile.engine, wants_gpu=profile.wants_gpu)
+    written = {str(each.address): each for each in profile.workers}
+    workers = tuple(written.get(each) or Worker(parse_worker(each)) for each in server.plan.workers)
+    return replace(server, engine=profile.engine, wants_gpu=profile.wants_gpu, workers=workers)
 
 
 def in_line(error: SupervisorError) -> str:

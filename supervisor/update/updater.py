@@ -8,7 +8,8 @@ the old one runs, and the profile's options are checked against its ``--help``.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from ..engine.choose import acquire
 from ..engine.install_context import InstallContext
 from ..engine.inventory import installed, key_of
 from ..engine.released import chosen_tag
+from ..engine.worker_probe import protocol_of
 from ..errors import DoesNotFit, NotFound, StartFailed, SupervisorError
 from ..home import client
 from ..locks import Lock
@@ -30,6 +32,12 @@ from ..prepare.prepare import prepare
 from .rollout import Rollout, RolloutEnd, ServerResult, carry_out, roll_out
 from .update_check import half_way, released
 from .update_target import FleetServer, UpdateTarget, fleet_of, in_line, servers_of
+from .worker_machine import WorkerMachine
+from .worker_moves import WorkerMoves, broken_off, check_that_stays
+
+_SETTLE_SECONDS = 600.0  # a large model is sent over the network again
+_PAUSE_SECONDS = 0.5
+_SETTLED = {"ready", "degraded", "failed", "stopped", "sleeping"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +68,21 @@ class Updater:
     def update(self, tag: str) -> UpdateResult:
         """Go to a release, and back again if it is worse; then it is marked bad, with the reason."""
         with alone(self.context.paths):
-            self._prepare(tag)
+            self._recover()
+            workers, protocol = self._ready_to_move(tag, self._rollout(tag))
             self._still_running()
             if (before := half_way(self.target.engine, self.context, tag)) is not None:
                 self._finish_going_back(tag, before)
             rollout = self._rollout(tag)
             why = self._why(rollout)
             self.context.progress.step(why)
-            moves, end = self._carry_out(rollout, tag, partial(self._choose, tag))
-            if end.failed is not None:
-                return self._taken_back(rollout, moves, end)
+            back_here = partial(self._again, [(each, each.plan) for each in rollout.moves if each.workers])
+            with workers.moved(tag, protocol, back_here):
+                self._settle(rollout, workers)
+                keep = partial(self._keep, partial(self._choose, tag), workers)
+                moves, end = self._carry_out(rollout, tag, keep)
+                if end.failed is not None:
+                    return self._taken_back(rollout, moves, end, workers.back(back_here))
         if not rollout.moves:
             later = "next load" if rollout.resting else "next start"
             text = f"{tag} is installed, the {later} takes it"
@@ -110,18 +123,96 @@ class Updater:
         Raises NotFound where there is nothing to go back to.
         """
         with alone(self.context.paths):
+            self._recover()
             left, tag = self._two_last()
             rollout = self._rollout(tag, back=True)
-            moves, end = self._carry_out(rollout, tag, partial(self._leave, left), compares=False)
-            if end.failed is not None:
-                plan, verdict = moves.plans[end.failed.name], end.verdict
-                raise StartFailed(
-                    f"{_name(plan)} will not do for {plan.profile}, and all run on as before: "
-                    f"{verdict.worse}{indented(verdict.log)}"
-                )
+            workers, protocol = self._ready_to_move(tag, rollout)
+            back_here = partial(self._again, [(each, each.plan) for each in rollout.moves if each.workers])
+            with workers.moved(tag, protocol, back_here):
+                keep = partial(self._keep, partial(self._leave, left), workers)
+                moves, end = self._carry_out(rollout, tag, keep, compares=False)
+                if end.failed is not None:
+                    plan, verdict = moves.plans[end.failed.name], end.verdict
+                    raise StartFailed(
+                        f"{_name(plan)} will not do for {plan.profile}, and all run on as before: "
+                        f"{verdict.worse}{indented(verdict.log)}"
+                    )
         return UpdateResult(
             "updated", tag, f"back to {tag}; {left} is not taken again by itself", servers=end.servers
         )
+
+    def recover(self) -> None:
+        """Take workers back that an update which was killed has left on another build."""
+        with alone(self.context.paths):
+            self._recover()
+
+    def _recover(self) -> None:
+        target, context = self.target, self.context
+        left = broken_off(context.paths, context.progress, WorkerMachine)
+        if left is None:
+            return
+        chosen = chosen_tag(target.engine, context)
+        if chosen == left.tag:  # it was killed when all was done
+            left.kept()
+            return
+        names = ", ".join(each.name for each in left.machines)
+        context.progress.step(f"an update was broken off: first {names} back")
+        fleet = fleet_of(context.paths)
+        moved = [each for each in fleet if each.workers and each.state not in {"stopped", "sleeping"}]
+        plans = [
+            (each, self._plan(chosen, each.plan) if chosen and each.plan.build == left.tag else each.plan)
+            for each in moved
+        ]
+        told = left.back(partial(self._again, plans))
+        if left.begun:
+            raise SupervisorError(f"An update was broken off.{told}", hint="Mend that, and repeat this.")
+
+    def _ready_to_move(self, tag: str, rollout: Rollout) -> tuple[WorkerMoves, str]:
+        """
+        All that can be done before anything is stopped; the workers, and the RPC version of the build here.
+
+        With workers the options of profiles are only checked when those were moved: a worker that is free is
+        asked for that, and would be of another RPC version until then.
+        """
+        target, context = self.target, self.context
+        servers = (*rollout.moves, *rollout.resting)
+        named = {each.address: each for server in servers for each in server.workers}
+        workers = {**{each.address: each for each in target.workers}, **named}.values()
+        machines = [WorkerMachine(each) for each in workers if each.supervisor]
+        moves = WorkerMoves(context.paths, context.progress, machines)
+        if not workers:
+            self._prepare(tag)
+            return moves, ""
+        moves.look()
+        build = acquire(target.engine, wants_gpu=target.wants_gpu, context=context, tag=tag)
+        protocol = protocol_of(build)
+        for each in workers:
+            if not each.supervisor:
+                check_that_stays(each, tag, protocol, context)
+        return moves, protocol
+
+    def _settle(self, rollout: Rollout, workers: WorkerMoves) -> None:
+        """A server whose worker was restarted loads again; what is loading cannot be measured."""
+        names = {each.name for each in rollout.moves if each.workers} if workers.begun else set()
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while names and time.monotonic() < deadline:
+            listed = client.ask(self.context.paths, {"op": "status"})["status"]["servers"]
+            names &= {each["name"] for each in listed if each["state"] not in _SETTLED}
+            if names:
+                time.sleep(_PAUSE_SECONDS)
+
+    def _keep(self, choose: Callable[[], None], workers: WorkerMoves) -> None:
+        choose()
+        workers.kept()
+
+    def _again(self, plans: Sequence[tuple[FleetServer, LaunchPlan]]) -> None:
+        """The workers went back, which has ended the servers that use them, or left them without any."""
+        for server, plan in plans:
+            try:
+                with self.comparison.holding(server.control_name, "its workers were moved back") as held:
+                    held.run(plan)
+            except SupervisorError as error:
+                self.context.progress.step(f"note: {plan.profile} is not back: {in_line(error)}")
 
     def _leave(self, left: str) -> None:
         self.context.chosen.back(self.target.channel)
@@ -130,7 +221,7 @@ class Updater:
                 key = key_of(REPOSITORY, left, install.flavour)
                 self.context.chosen.mark_bad(key, "it was left by engine rollback")
 
-    def _taken_back(self, rollout: Rollout, moves: _Moves, end: RolloutEnd) -> UpdateResult:
+    def _taken_back(self, rollout: Rollout, moves: _Moves, end: RolloutEnd, told: str) -> UpdateResult:
         """The build is marked in each flavour that took part: else the next look would try it again."""
         failed, verdict = end.failed, end.verdict
         assert failed is not None
@@ -143,7 +234,7 @@ class Updater:
         else:
             why = f"{why}, but so is {old.build} by now: the machine is too busy to tell"
         text = f"{_name(new)} was taken back, and {old.build} runs again"
-        return UpdateResult("rolled back", old.build, text, why, verdict.log, end.servers)
+        return UpdateResult("rolled back", old.build, text, f"{why}{told}", verdict.log, end.servers)
 
     def _finish_going_back(self, tag: str, before: str) -> None:
         """An update was broken off when some had been moved: nobody knows whether they are worse."""

@@ -115,12 +115,19 @@ def archive_name(tag: str, backend: str = "") -> str:
 
 
 def light(
-    home: Home, tag: str, twist: str = "", *, name: str = "", padding: int = 0, becomes: Path | None = None
+    home: Home,
+    tag: str,
+    twist: str = "",
+    *,
+    name: str = "",
+    padding: int = 0,
+    becomes: Path | None = None,
+    rpc: str = "",
 ) -> Path:
     """
     An archive of a script that says the number of ``tag`` and ``becomes`` this program, or the really built llama-server.
 
-    That computes on one thread, as other tests run beside.  ``twist`` is done first, and may call that "$REAL"; ``padding`` is the size of a library of zeros that is unpacked before it.
+    That computes on one thread, as other tests run beside.  ``twist`` is done first, and may call that "$REAL"; ``padding`` is the size of a library of zeros that is unpacked before it; ``rpc`` is the script of its RPC server, if it has one.
     """
     name = name or archive_name(tag)
     source = home.root / "sources" / name
@@ -129,6 +136,8 @@ def light(
         f'[ "$1" = --version ] && {{ echo "version: 0.7.0-dev (build {tag[1:]}, commit 1a2b3c4)" >&2; exit 0; }}\n'
         f'REAL="{becomes or os.environ[BUILT]}"\n{twist}\nLLAMA_ARG_THREADS=1 exec "$REAL" "$@"\n',
     )
+    if rpc:
+        script(source / "ggml-rpc-server", rpc)
     if padding:
         with (source / "libaaa.so").open("wb") as library:
             library.truncate(padding)

@@ -16,7 +16,7 @@ from supervisor.profile.store import ProfileStore
 from ..fakes.hub import FakeHub
 
 STORE = ProfileStore(Path("no folder of a user"))
-SHIPPED = [name for name in STORE.names() if not resolve(name, STORE).engine.command]
+SHIPPED = [name for name in STORE.names() if (it := resolve(name, STORE)).can_start and not it.engine.command]
 
 
 @pytest.mark.parametrize("profile", SHIPPED)
@@ -74,7 +74,7 @@ def test_an_article_becomes_a_profile_that_starts(built_home):
 
 
 def test_ps_and_status_speak_json(built_home):
-    assert json.loads(built_home.run("ps", "--json").stdout) == {"schema": 1, "servers": []}
+    assert json.loads(built_home.run("ps", "--json").stdout) == {"schema": 1, "servers": [], "peers": []}
     built_home.start()
     (server,) = json.loads(built_home.run("ps", "--json").stdout)["servers"]
     assert server["profile"] == "demo"

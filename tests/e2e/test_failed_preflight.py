@@ -206,7 +206,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_request_under_way(built_home):
 def test_a_stop_that_takes_long_shows_that_it_goes_on(built_home):
     built_home.start("demo", "--set", "stop.grace=3s", "--set", "stop.insist=0.1s")
     psutil.Process(built_home.status()["server"]["pid"]).suspend()
-    stopped = built_home.run("stop")
+    stopped = built_home.run("stop", waits=True)
     assert "stopping" in stopped.stderr
     assert "demo: stopped" in stopped.stdout
 

@@ -28,6 +28,7 @@ RIGHT = {
     "by": "key",
     "query": "qwen coder 7b",
     "id": "mine-1",
+    "tag": "b11429",
     "a": "mine-1",
     "b": "mine",
     "text": "model: demo\n",

@@ -533,6 +533,7 @@ def test_a_rollback_that_fails_too_is_an_ordinary_failure():
     story.clear()
     assert story.exited(HOPELESS) == [Do.SETTLE]
     assert story.life.state is State.FAILED
+    assert story.life.outcome.why == "it crashed Then: a bad argument"
 
 
 def test_a_restart_of_the_same_plan_has_nothing_to_go_back_to():

@@ -16,7 +16,7 @@ def test_every_kind_stands_under_its_own_number_and_name():
 @pytest.mark.parametrize("written", TensorType)
 def test_what_the_writer_writes_has_the_same_blocks(written):
     kind = KINDS[written.ggml_id]
-    assert kind.name == written.name.lower()
+    assert kind.name.lower() == written.name.lower()
     assert (kind.block_elements, kind.block_bytes) == (written.block_elements, written.block_bytes)
 
 
