@@ -16,7 +16,7 @@ NO_MODEL = "none: "
 WithoutWorker = Literal["wait", "smaller"]
 WORKERS_ABOUT = (
     "Machines that lend their memory over llama.cpp's RPC (goss-supervisor worker), as HOST or HOST:PORT; "
-    "[] for none. An entry may be a mapping: address, supervisor (the URL of its goss-supervisor), api-key-env."
+    "[] for none. An entry may be a mapping: address, supervisor (URL of its goss-supervisor), api-key-env."
 )
 WITHOUT_WORKER_ABOUT = (
     "While a worker is gone, 'wait' for it (the default), or run a 'smaller' launch that needs none of them."
