@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -19,6 +19,7 @@ from ..home import client
 from ..paths import Paths
 from .common import Function, json_option
 from .output import echo_json, waiting
+from .words_of_status import peers_of
 
 if TYPE_CHECKING:
     import requests
@@ -180,15 +181,18 @@ def chat_server(paths: Paths, model: str | None) -> ChatServer:
         raise NotRunning("The daemon runs no server.", hint="goss-supervisor start --profile demo")
     offers = (running.get("listen") or {}).get("offers", ())
     names = {name.lower() for offer in offers for name in (offer["profile"], *offer["names"])}
-    if model and names:  # what was loaded beside is offered too
-        servers = client.ask(paths, {"op": "status"})["status"].get("servers", ())
+    down = set[str]()
+    if model and names:  # what was loaded next to it is offered, too
+        status = client.ask(paths, {"op": "status"})["status"]
+        servers = status.get("servers", ())
+        down = {each["name"] for each in peers_of(status) if each["state"] == "down"}
         names |= {
             name.lower() for each in servers for name in (each["profile"] or "", *each.get("aliases", ()))
         }
     is_known = not (model and names) or {model.lower(), model.lower().rpartition(":")[0]} & names
     peers = [each["name"] for each in (running.get("listen") or {}).get("peers", ())]
     if model and not is_known and not (peers and _is_at_peer(running, model, peers)):
-        others = f", and what the peers {', '.join(peers)} have" if peers else ""
+        others = others_of(peers, down)
         raise NotFound(
             f"No model that is served here is called {model}: there is {', '.join(sorted(names))}{others}.",
             hint=f"goss-supervisor run {model}, or goss-supervisor load {model}",
@@ -196,6 +200,12 @@ def chat_server(paths: Paths, model: str | None) -> ChatServer:
     plan = running.get("plan") or {}
     is_main = model is None or model == plan.get("profile") or model in plan.get("aliases", ())
     return ChatServer(running["url"], running["key"], model, is_base=is_main and _is_base(plan, paths))
+
+
+def others_of(peers: Iterable[str], down: Container[str]) -> str:
+    """The end of a sentence that lists the models of this computer."""
+    told = ", ".join(f"{name} (down)" if name in down else name for name in peers)
+    return f", and what the peers {told} have" if told else ""
 
 
 def _is_at_peer(running: Mapping[str, Any], model: str, peers: list[str]) -> bool:
@@ -303,6 +313,14 @@ def goes_in_circles(text: str, patience: int = 1) -> bool:
     return False
 
 
+def said_by(response: requests.Response) -> str:
+    """The message of an error in OpenAI's form, else all of it."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return response.text.strip()
+
+
 def _streamed(server: ChatServer, body: Mapping[str, Any]) -> Iterator[StreamedAnswer]:
     import requests  # noqa: PLC0415 - only the commands that ask need it
 
@@ -311,7 +329,7 @@ def _streamed(server: ChatServer, body: Mapping[str, Any]) -> Iterator[StreamedA
     try:
         with session.post(address, json=body, stream=True, timeout=timeout) as response:
             if not response.ok:
-                raise NetworkError(f"The server answered {response.status_code}: {response.text.strip()}")
+                raise NetworkError(f"The server answered {response.status_code}: {said_by(response)}")
             yield from _events(response.iter_lines())
     except requests.RequestException as error:
         why = "." if isinstance(error, requests.ConnectionError) else f": {error}"

@@ -10,6 +10,7 @@ import click
 
 from ..errors import UsageError
 from ..options.file_options import FILES, is_of_the_hub
+from ..profile.worker_address import WORKER
 
 if TYPE_CHECKING:
     from ..paths import Paths
@@ -102,10 +103,6 @@ def show_default_profile(paths: Paths) -> Fit:
     default = default_profile(paths)
     click.echo(f"profile: {default.name}, {default.reason}", err=True)
     return default
-
-
-WORKER = "worker"
-"""The profile that it starts; one of the user's own may extend it."""
 
 
 def worker_options(function: Function) -> Function:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ _STATES: tuple[FindingState, ...] = ("ok", "warning", "problem", "unknown")
 
 @click.command()
 @click.argument("profile", required=False, shell_complete=complete_profiles)
-@click.option("-v", "--verbose", is_flag=True, help="Show what is in order, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show what is in order.")
 @click.option(
     "--bundle", type=click.Path(path_type=Path), metavar="FILE", help="Write an archive for a bug report."
 )
@@ -41,9 +41,9 @@ def doctor(*, profile: str | None, verbose: bool, bundle: Path | None, as_json: 
     """
     Check this machine, this home and a PROFILE, and say what to do.
 
-    It changes nothing.  Without a PROFILE it checks the one that a start would take.  The exit code is 1 if
-    there is a problem.  --bundle writes logs, events, findings and hardware into a .tar.gz, without keys,
-    prompts, addresses and the names of the user and the computer; look at it before you send it.
+    It changes nothing.  Without a PROFILE it checks the one that start would use.  The exit code is 1 if it
+    finds a problem.  --bundle writes logs, events, findings and hardware into a .tar.gz, without keys,
+    prompts, addresses, your name and the computer's; look at it before you send it.
     """
     paths = Paths.from_environment()
     found = list(_findings(profile, paths))
@@ -54,8 +54,7 @@ def doctor(*, profile: str | None, verbose: bool, bundle: Path | None, as_json: 
         echo_json(findings=[asdict(each) for each in found], counts=counts)
     else:
         _show(found, verbose=verbose)
-        word = "problem" if counts["problem"] == 1 else "problems"
-        click.echo(f"{counts['problem']} {word}, {counts['warning']} warnings, {counts['ok']} in order")
+        click.echo(_summary(counts))
         if bundle is not None:
             click.echo(f"written: {bundle}")
     return SupervisorError.exit_code if counts["problem"] else EXIT_OK
@@ -81,6 +80,13 @@ def _show(found: list[Finding], *, verbose: bool) -> None:
             click.echo(harmless(f"{each.state:<7}  {each.id}: {each.text}"))
             if each.fix and each.state != "ok":
                 click.echo(harmless(f"         {each.fix}"))
+
+
+def _summary(counts: Mapping[FindingState, int]) -> str:
+    """1 problem, 0 warnings, 2 unknown, 12 in order."""
+    told = [f"{counts[each]} {each}{'' if counts[each] == 1 else 's'}" for each in ("problem", "warning")]
+    unknown = [f"{counts['unknown']} unknown"] if counts["unknown"] else []
+    return ", ".join((*told, *unknown, f"{counts['ok']} in order"))
 
 
 def _write(file: Path, paths: Paths, found: list[Finding]) -> None:

@@ -48,8 +48,8 @@ def events(
     """
     Show what happened: starts, deaths with their cause, switches, evictions, updates, downloads.
 
-    They are kept across restarts, the newest 2 MB at least.  Times in the table are local; --json prints each
-    event as one object, with all that is known of it.
+    The daemon keeps at least the newest 2 MB of them, across restarts.  The times are local; --json prints
+    each event as one object, with all its fields and UTC times.
     """
     paths = Paths.from_environment()
     start = _epoch(since) if since else 0.0
@@ -118,8 +118,8 @@ def history(*, profile: str | None, last: int, as_json: bool) -> None:
     """
     Show each run of a model: the engine, how long it took to load, memory, speed, and how it ended.
 
-    TOK/S is the median of its answers with 16 tokens or more.  A run is called slower than usual if it took
-    longer, or answered more slowly, than three or more earlier ones with the same settings and engine.
+    TOK/S is the median of its answers with 16 tokens or more.  NOTE says if a run loaded or answered more
+    slowly than usual, once there are three earlier runs with the same settings and engine.
     """
     found = with_notes(runs_in(read_events(Paths.from_environment())))
     shown = [asdict(each) for each in found if profile in {None, each.profile}][-last:]

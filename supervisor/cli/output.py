@@ -14,6 +14,7 @@ import click
 
 from ..errors import EXIT_DEGRADED, EXIT_OK, StartFailed, Superseded
 from ..home.places import HELPER_VARIABLE, JOB
+from ..profile.worker_address import NO_MODEL
 from ..progress import ticking
 
 GIB = 1024**3
@@ -164,8 +165,10 @@ def show_outcome(answer: dict[str, Any], *, as_json: bool) -> int:
 
 
 def _sentence(outcome: dict[str, Any], server: dict[str, Any]) -> str:
-    profile = outcome["profile"]
+    profile, model = outcome["profile"], server.get("model") or ""
     match outcome["result"]:
+        case "ready" if model.startswith(NO_MODEL):
+            return f"{profile} is ready: {model.removeprefix(NO_MODEL)}"
         case "ready":
             return f"{profile} is ready at {server['url']}"
         case "degraded":

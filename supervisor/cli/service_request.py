@@ -16,10 +16,11 @@ from ..errors import AlreadyRunning, NotFound, NotRunning, PermissionDenied, Usa
 from ..home import client
 from ..paths import HOME_VARIABLE, Paths, named_home
 from ..profile.definition import Profile
+from ..profile.worker_address import WORKER
 from ..service.account import is_root, kept, make_home, path_of_services, prepare_as, user_of_system
 from ..service.contract import NAME, Service, ServiceManager, ServiceRequest, ServiceScope
 from ..tool import own_program
-from .common import WORKER, parse_settings, settings_of_worker
+from .common import parse_settings, settings_of_worker
 
 SYSTEM_HOME = Path("/var/lib") / NAME
 SYSTEM_HOME_OF_MACS = Path("/Library/Application Support") / NAME

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from ..paths import Paths
-from .common import WORKER, json_option, set_option, settings_of_worker, worker_options
+from ..profile.worker_address import WORKER
+from .common import json_option, set_option, settings_of_worker, worker_options
 
 
 @click.command()
@@ -38,12 +39,12 @@ def worker(
     """
     Lend this computer's memory to a llama-server on another one.
 
-    It runs llama.cpp's RPC server as start runs a llama-server: status, logs, ps, restart and stop are the
-    same.  A profile on the other computer names this one under workers.
+    It runs llama.cpp's RPC server as start runs a llama-server: status, logs, ps, restart and stop work as
+    usual.  On the other computer, a profile names this one under workers.
 
-    RPC has neither keys nor encryption, so only loopback and private addresses are taken.  The gateway
-    listens on 127.0.0.1:21434 and tells what the worker is (GET /supervisor/worker);
-    --set listen.host=ADDRESS lets others ask, with a key.
+    RPC has neither keys nor encryption, so --listen takes only loopback and private addresses.  The worker's
+    gateway on 127.0.0.1:21434 describes it (GET /supervisor/worker); --set listen.host=ADDRESS opens that to
+    other computers, which then need a key.
     """
     from .start import start  # noqa: PLC0415 - the daemon's modules: only here
 

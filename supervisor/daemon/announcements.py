@@ -47,7 +47,9 @@ class Announcements:
         facts = self._facts(instance, told)
         if died and server.failure is not None:
             facts |= {"cause": server.failure.kind, "message": server.failure.message}
-            log.warning("%s", line, extra=about("death", **facts))
+            cause = server.failure.message
+            text = line if cause in line else f"{line} ({cause})"
+            log.warning("%s", text, extra=about("death", **facts))
         else:
             log.info("%s", line, extra=about("state", **facts))
         told.line, told.state, told.failed_at = line, server.state, server.failed_at

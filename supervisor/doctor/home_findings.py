@@ -28,6 +28,8 @@ from .finding import Finding
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 LEAST_DESCRIPTORS = 1024
+OUR_OOM_SCORE = 300
+"""What `server.mechanism.linux_process` gives each server, so that it ends before the desktop."""
 
 
 def home_findings(paths: Paths, machine: Machine, scope: ServiceScope) -> Iterator[Finding]:
@@ -135,10 +137,20 @@ def daemon_findings(status: Mapping[str, Any], machine: Machine) -> Iterator[Fin
     """What its status and, on Linux, the limits of its processes say."""
     daemon, servers = status["daemon"], status["servers"]
     yield Finding("daemon", "ok", f"A daemon runs here (pid {daemon['pid']}, version {daemon['version']}).")
+    for peer in (status.get("gateway") or {}).get("peers", ()):
+        yield _peer(peer)
     for server in servers:
         yield from _server(server)
         if server.get("pid"):
             yield from _limits(server, machine)
+
+
+def _peer(peer: Mapping[str, Any]) -> Finding:
+    where = f"{peer['name']} ({peer['url']})"
+    if peer["state"] in {"up", "not ready"}:
+        return Finding("peer", "ok", f"The peer {where} answers.")
+    text = f"The peer {where} is {peer['state']}: {peer['why']}"
+    return Finding("peer", "warning", text, "Look at that machine, its network and the key for it.")
 
 
 def _server(server: Mapping[str, Any]) -> Iterator[Finding]:
@@ -180,9 +192,9 @@ def _limits(server: Mapping[str, Any], machine: Machine) -> Iterator[Finding]:
             "limits", "problem", f"{name} is to lock its model into memory, and may lock {locked} bytes.", fix
         )
     score = (machine.read(f"/proc/{pid}/oom_score_adj") or "").strip()
-    if score.lstrip("-").isdigit() and int(score) > 0:
+    if score.lstrip("-").isdigit() and int(score) > OUR_OOM_SCORE:
         text = f"{name} has oom_score_adj {score}: the kernel ends it before others when memory runs out."
-        yield Finding("limits", "warning", text, "OOMScoreAdjust=0 in the unit.")
+        yield Finding("limits", "warning", text, "In the unit: OOMScoreAdjust=0.")
 
 
 def limits_in(text: str) -> dict[str, int]:

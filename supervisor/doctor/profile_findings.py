@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import SupervisorError
+from ..errors import ConfigError, SupervisorError
 from ..paths import Paths
 from ..plan.listen import Listen, is_socket_path
 from ..prepare.prepare import Preparation, preview
+from ..profile.worker_address import WORKER
 from ..server.preflight import who_listens
-from .finding import Finding
+from .finding import Finding, FindingState
 from .machine_findings import LARGE_BYTES, disk_speed
 
 
@@ -19,14 +20,19 @@ def profile_findings(name: str, paths: Paths, *, is_running: bool) -> Iterator[F
     try:
         found = preview(name, {}, paths)
     except SupervisorError as error:
-        yield Finding("profile", "problem", f"{name}: {error}", error.hint)
+        if name == WORKER and isinstance(error, ConfigError):  # its address is only in the command
+            text = "worker: a start gives it its address, so its engine is not checked."
+            yield Finding("profile", "unknown", text, "goss-supervisor worker --listen ADDRESS --dry-run")
+        else:
+            yield Finding("profile", "problem", f"{name}: {error}", error.hint)
         return
     plan = found.plan
     yield Finding("engine", "ok", f"{name} runs with {plan.engine}.")
     yield from _devices(found)
     yield from _memory(found)
     yield from (Finding("profile", "warning", f"{name}: {each}") for each in found.warnings)
-    yield from (Finding("profile", "unknown", f"{name}: {each}") for each in found.notes)
+    of_notes: FindingState = "ok" if found.fitted else "unknown"
+    yield from (Finding("profile", of_notes, f"{name}: {each}") for each in found.notes)
     files = [Path(file) for file in plan.model_files]
     if plan.model_bytes >= LARGE_BYTES and files[0].is_file():
         yield disk_speed(files[0], plan.model_bytes)

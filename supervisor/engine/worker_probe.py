@@ -109,7 +109,7 @@ def greet(address: WorkerAddress) -> Greeted | WorkerTrouble:
     try:
         where = socket.getaddrinfo(address.host, address.port, socket.AF_INET, socket.SOCK_STREAM)[0][4]
     except OSError as error:
-        why = f"has no IPv4 address that this computer knows: {error.strerror or error}"
+        why = f"does not resolve to an IPv4 address: {error.strerror or error}"
         return WorkerTrouble(address, "away", why, "Check the name, or write the machine's IPv4 address.")
     took = 0.0
     for greeting in (HELLO, OLD_HELLO):
@@ -157,8 +157,8 @@ def _away(address: WorkerAddress, error: OSError) -> WorkerTrouble:
         why = f"does not answer within {CONNECT_SECONDS:g} s"
         hint = f"Is that machine on, and does its firewall let port {address.port} in?"
     elif isinstance(error, ConnectionRefusedError):
-        why = "is reached, and nothing listens on that port"
-        hint = "Start it on that machine: goss-supervisor worker"
+        why = "is not running: the machine answers, and nothing listens on that port"
+        hint = "On that machine: goss-supervisor worker --listen ADDRESS."
     else:
         why = f"cannot be reached: {error.strerror or error}"
         hint = "Check the address, the cable and the network."
@@ -173,7 +173,7 @@ def _busy(address: WorkerAddress) -> WorkerTrouble:
 
 def _without_rpc(address: WorkerAddress, build: Build) -> WorkerTrouble:
     why = f"cannot be used: this build ({build.repository} {build.tag}) has no RPC"
-    return WorkerTrouble(address, "no-rpc", why, "Use an official build: --set engine.source=release")
+    return WorkerTrouble(address, "no-rpc", why, "Use an official build: --set engine.source=release.")
 
 
 def _read(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -40,6 +41,7 @@ MOST_MISSES = 3  # looks in a row that nobody answered, until requests there are
 _MOST_BYTES = 8 * 1024 * 1024
 _MOST_ADDRESSES = 4
 _READY = "/supervisor/ready"
+_ERRNO = re.compile(r"\[Errno \d+\] ")
 _UNAUTHORIZED = frozenset((401, 403))
 
 PeerState = Literal["unknown", "up", "not ready", "down"]
@@ -291,7 +293,7 @@ class _PeerAnswer:
 
     def unreachable(self, why: str, *, ours: bool) -> None:
         del ours
-        self._fail(f"it cannot be reached: {why}")
+        self._fail(f"it cannot be reached: {_ERRNO.sub('', why)}")
 
     def begin(self, answer: ResponseHead, *, more: bool) -> None:
         del more

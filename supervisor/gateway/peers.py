@@ -378,4 +378,4 @@ def _all_down(model: str, holders: list[Holder]) -> Trouble:
 
 def _is_down(model: str, watches: list[PeerWatch]) -> Trouble:
     down = "; ".join(dict.fromkeys(f"{each.place} is down: {each.why.rstrip('.')}" for each in watches))
-    return Trouble(503, "peer_down", f"{model[:80]} cannot be had: {down}.", retry_seconds=RETRY_SECONDS)
+    return Trouble(503, "peer_down", f"{model[:80]} is not available: {down}.", retry_seconds=RETRY_SECONDS)

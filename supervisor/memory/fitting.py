@@ -248,7 +248,7 @@ def notes_of(fitted: Fitted) -> tuple[str, ...]:
         f"memory.leave keeps {size(p.left_bytes)} {place_of(p)} for others" for p in pools if p.left_bytes
     ]
     ram = [
-        f"{each.pool.label} is that machine's RAM: nobody says how much of it other programs use"
+        f"{each.pool.label} is that machine's RAM: how much of it other programs need is not known"
         for each in fitted.verdict.judgements
         if each.needed_bytes and is_ram_of_worker(each.pool)
     ]

@@ -18,6 +18,7 @@ from ..paths import Paths
 from ..plan.make import ModelAtHand
 from ..plan.role import with_role
 from ..profile.definition import Profile
+from ..profile.worker_address import NO_MODEL, WORKER
 from ..progress import Progress
 from .hub_choice import known_choice
 from .profile_files import demand_model_file, whole_path
@@ -30,7 +31,7 @@ def model_at_hand(profile: Profile, paths: Paths) -> ModelAtHand:
     """
     meant = profile.model
     if profile.lend.address is not None:
-        return ModelAtHand(f"none: memory is lent at {profile.lend.address}")
+        return ModelAtHand(f"{NO_MODEL}memory is lent at {profile.lend.address}")
     if not renderer_for(profile).reads_models and not (meant.demo or meant.path or meant.file):
         return ModelAtHand(meant.repo or "")
     first = path_of(profile, paths)
@@ -51,6 +52,9 @@ def path_of(profile: Profile, paths: Paths) -> Path:
         return demo_path(paths.models)
     if model.path is not None:
         return whole_path(model.path, paths)
+    if model.repo is None and profile.name == WORKER:
+        hint = "goss-supervisor worker --listen ADDRESS, or lend.listen in the profile."
+        raise ConfigError("The profile worker needs an address to listen on.", hint=hint)
     if model.repo is None:
         raise ConfigError(
             f"Profile {profile.name} names no model.", hint="Set model.path, model.repo, or model: demo."

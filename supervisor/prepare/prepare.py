@@ -21,7 +21,7 @@ from ..engine.build import Build
 from ..engine.choose import acquire, find
 from ..engine.install_context import InstallContext
 from ..engine.survey import survey
-from ..errors import DoesNotFit, NoSuitableEngine, SupervisorError
+from ..errors import DoesNotFit, NetworkError, NoSuitableEngine, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..home.places import figures_file
@@ -160,7 +160,7 @@ def preview(
     The same plan without installing or writing anything.  For a model that is not on disk, only its header
     is read from the hub.  Without an engine the pinned build's options are used, with a note.  ``hardware``
     is the record of another machine, for which nothing installed here counts.  ``warn`` is told that the GPU
-    of the profile is absent before the hub or an engine is asked.
+    of the profile is absent before the hub or an engine is asked.  Raises as `fit_with_workers` does.
     """
     paths = with_models_dir(paths)
     profile = resolved(name, overrides, paths)
@@ -179,10 +179,13 @@ def preview(
         build = found_engine(profile, model, context)
         launch = _fit_here(profile, model, build, context, paths)
     except SupervisorError as error:
+        if build is not None and isinstance(error, (NetworkError, NoSuitableEngine)):
+            raise  # a worker that a start could not use either
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         build = build or found_engine(profile, model, context)
         unknown = _preparation(FittedLaunch(profile, build, None), overrides, paths, listen=listen)
-        unknown = replace(unknown, notes=(*missing, *unknown.notes, note))
+        unasked_workers = ("its workers are not asked or counted yet",) if profile.workers else ()
+        unknown = replace(unknown, notes=(*missing, *unknown.notes, note, *unasked_workers))
         return _warned(unknown, absent, known_bad_of(profile, None, model, build, context))
     fitted = launch.fitted
     taken = taken_by_others(fitted, context, paths) if fitted else ""

@@ -160,8 +160,8 @@ def ask_workers(
             if each.is_private is False
         )
         + tuple(
-            f"the worker {each}: planned with what it had on {known[str(each.address)].seen}, and the server "
-            "waits for it"
+            f"the worker {each}. The plan uses what it had on {known[str(each.address)].seen}, and the "
+            "server waits for it"
             for each in troubles
         ),
     )
@@ -236,7 +236,10 @@ def _error(troubles: Sequence[WorkerTrouble]) -> SupervisorError:
     kind = NoSuitableEngine if {each.kind for each in troubles} <= {"no-rpc", "protocol"} else NetworkError
     said = "; ".join(f"the worker {each}" for each in troubles)
     hints = dict.fromkeys(each.hint for each in troubles)
-    return kind(f"{said[0].upper()}{said[1:]}.", hint=" ".join([*hints, "Without them: --set 'workers=[]'"]))
+    return kind(
+        f"{said[0].upper()}{said[1:]}.",
+        hint=" ".join([*hints, "To start without workers: --set 'workers=[]'"]),
+    )
 
 
 def known_workers(paths: Paths) -> Mapping[str, KnownWorker]:

@@ -21,7 +21,7 @@ from .layers import Layer, Value
 from .load_layers import UserSettings, load_file, overrides_layer, read_settings
 from .settings import SETTINGS_NAME
 from .store import ProfileStore, StoredProfile
-from .worker_address import Worker, parse_workers
+from .worker_address import WORKER, Worker, parse_workers
 from .yaml_nodes import Mark, Problem
 
 MAX_SHOWN = 50
@@ -379,7 +379,7 @@ def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
             problems |= dict.fromkeys(str(error).splitlines())  # a broken parent is reported once
         else:
             sound.append(each)
-            if not profile.can_start:
+            if not profile.can_start and each != WORKER:  # its address is in the command that starts it
                 warnings.append(f"{each}: names no model; it can be extended, not started")
     return CheckResult(tuple(sound), tuple(problems), tuple(warnings))
 

@@ -9,15 +9,17 @@ from typing import Any, Literal
 
 PORT = 50052
 """Where ``ggml-rpc-server`` listens if nothing else is said."""
+WORKER = "worker"
+"""The shipped profile that `goss-supervisor worker` starts."""
+NO_MODEL = "none: "
+"""What a plan has in place of a model begins so, if it is a worker's."""
 WithoutWorker = Literal["wait", "smaller"]
 WORKERS_ABOUT = (
     "Machines that lend their memory over llama.cpp's RPC (goss-supervisor worker), as HOST or HOST:PORT; "
-    "[] for none. An entry may be a mapping: address, and where that machine's own goss-supervisor is "
-    "(supervisor, api-key-env)."
+    "[] for none. An entry may be a mapping: address, supervisor (URL of its goss-supervisor), api-key-env."
 )
 WITHOUT_WORKER_ABOUT = (
-    "While a worker is gone: 'wait' for it, or go on with a 'smaller' launch that needs none of them. "
-    "Without it: wait."
+    "While a worker is gone, 'wait' for it (the default), or run a 'smaller' launch that needs none of them."
 )
 _LABEL = (
     r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"  # of a longer one, getaddrinfo makes a UnicodeError

@@ -103,7 +103,7 @@ async def blamed(workers: Sequence[str], diagnosis: Diagnosis) -> Diagnosis:
     if not is_theirs:
         return diagnosis
     one = "The worker" if len(workers) == 1 else "One of the workers"
-    return replace(lost(workers), message=f"{one} {', '.join(workers)} ended, or was started anew.")
+    return replace(lost(workers), message=f"{one} {', '.join(workers)} ended or restarted.")
 
 
 def suspects(plan: LaunchPlan) -> str:
@@ -167,7 +167,7 @@ async def _end_of(worker: str) -> str | None:
             answer = b""
         except OSError as error:
             return _why_unreachable(error)
-    return None if answer else "it has ended, or was started anew"
+    return None if answer else "it ended or restarted"
 
 
 async def _greeted(worker: str) -> socket.socket:

@@ -113,7 +113,7 @@ async def test_the_end_of_a_worker_in_use_is_seen_at_once(tmp_path):
         assert failures.empty(), "it only does not answer, since it serves its server"
         worker.end()
         assert (await failures.get()).message == (
-            f"The worker {worker.address} is gone: it has ended, or was started anew."
+            f"The worker {worker.address} is gone: it ended or restarted."
         )
 
 

@@ -126,7 +126,10 @@ def test_a_worker_is_found_with_its_memories_and_its_protocol(tmp_path, greeting
 
 def test_one_that_is_away_is_told_with_what_to_do(tmp_path):
     found = probe(nobody(), build_at(tmp_path / "never-run"))
-    assert (found.kind, found.why) == ("away", "is reached, and nothing listens on that port")
+    assert (found.kind, found.why) == (
+        "away",
+        "is not running: the machine answers, and nothing listens on that port",
+    )
     assert "goss-supervisor worker" in found.hint
 
 
@@ -260,9 +263,12 @@ def test_one_error_names_each_worker_that_cannot_be_used_and_what_to_do(profile,
     paths = profile(f"workers: [{away}, {silent}]", a_server(tmp_path, (16,)))
     with pytest.raises(NetworkError) as raised:
         prepare("p", {}, paths, Silent())
-    assert f"The worker {away} is reached, and nothing listens on that port; the worker {silent} " in str(
-        raised.value
+    assert (
+        f"The worker {away} is not running: the machine answers, and nothing listens on that port; the worker {silent} "
+        in str(raised.value)
     )
+    with pytest.raises(NetworkError, match="is not running"):
+        preview("p", {}, paths)
     assert "goss-supervisor worker" in raised.value.hint
     assert "--set 'workers=[]'" in raised.value.hint
     assert prepare("p", {"workers": "[]"}, paths, Silent()).plan.workers == ()
@@ -286,8 +292,9 @@ def test_a_worker_that_is_away_is_planned_with_what_it_had_and_a_warning(profile
     assert known_workers(paths)[str(address)].devices == (WorkerDevice(16 * GIB, 16 * GIB - 512 * 2**20),)
     away = prepare("p", {}, paths, Silent())
     assert away.plan.digest == there.plan.digest
-    assert f"the worker {address} is reached, and nothing listens on that port: planned with" in " ".join(
-        away.warnings
+    assert (
+        f"the worker {address} is not running: the machine answers, and nothing listens on that port. The plan uses"
+        in " ".join(away.warnings)
     )
 
 
@@ -357,7 +364,7 @@ def test_detect_lists_the_workers_of_config_yaml(profile, tmp_path):
         listed = json.loads(CliRunner().invoke(detect_command, ["--json"]).output)["workers"]
     assert [(each["address"], each["problem"], each["protocol"]) for each in listed] == [
         (str(address), None, "7.0.0"),
-        (str(away), "is reached, and nothing listens on that port", None),
+        (str(away), "is not running: the machine answers, and nothing listens on that port", None),
     ]
     assert listed[0]["devices"] == [{"total_bytes": 16 * GIB, "free_bytes": 16 * GIB - 512 * 2**20}]
     lines = [line for line in shown.splitlines() if LOOPBACK in line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import requests
 
 from supervisor.cli import chat as chatting
 from supervisor.cli.ask import (
@@ -11,6 +12,8 @@ from supervisor.cli.ask import (
     StreamedAnswer,
     _is_base,
     goes_in_circles,
+    others_of,
+    said_by,
     until_it_repeats,
 )
 from supervisor.errors import NetworkError
@@ -159,3 +162,22 @@ def test_a_message_may_have_several_lines(monkeypatch, lines, message):
 
     monkeypatch.setattr("builtins.input", typed)
     assert chatting._next_message() == message
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"error": {"message": "This is a worker.", "code": "a_worker"}}', "This is a worker."),
+        ('{"error": "no"}', '{"error": "no"}'),
+        ("not JSON\n", "not JSON"),
+    ],
+)
+def test_an_error_is_told_in_its_own_words(body, said):
+    response = requests.Response()
+    response._content = body.encode()
+    assert said_by(response) == said
+
+
+def test_an_unknown_model_may_be_at_a_peer_that_is_down():
+    assert others_of(["mini", "big"], {"big"}) == ", and what the peers mini, big (down) have"
+    assert others_of([], ()) == ""

@@ -10,7 +10,7 @@ import pytest
 from supervisor import __version__
 from supervisor.cli.ask import ChatServer, _speed, answers
 from supervisor.cli.common import parse_settings
-from supervisor.cli.output import StderrProgress, size, table
+from supervisor.cli.output import StderrProgress, show_outcome, size, table
 from supervisor.cli.plan import _crowded, _wrapped
 from supervisor.cli.status import _lines
 from supervisor.cli.words_of_status import absent_servers, all_servers
@@ -324,3 +324,18 @@ def test_no_question_goes_to_a_socket_file():
 )
 def test_ask_shows_of_an_engines_figures_what_there_is(timings, said):
     assert _speed(timings) == said
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("/models/m.gguf", "p is ready at http://127.0.0.1:1\n"),
+        ("none: memory is lent at 10.0.0.3:50052", "p is ready: memory is lent at 10.0.0.3:50052\n"),
+        (None, "p is ready at http://127.0.0.1:1\n"),
+    ],
+)
+def test_a_worker_says_where_it_lends_and_a_model_where_it_answers(capsys, model, said):
+    server = {"url": "http://127.0.0.1:1", "model": model}
+    answer = {"outcome": {"result": "ready", "profile": "p"}, "status": {"server": server}}
+    assert show_outcome(answer, as_json=False) == 0
+    assert capsys.readouterr().out == said

@@ -16,6 +16,7 @@ from supervisor.doctor.bundle import hider, write_bundle
 from supervisor.doctor.home_findings import daemon_findings, limits_in
 from supervisor.doctor.kernel_messages import kernel_findings, signs_in
 from supervisor.doctor.machine_findings import disk_speed, machine_findings
+from supervisor.doctor.profile_findings import profile_findings
 from supervisor.errors import UsageError
 from supervisor.hardware.conditions import Conditions
 from supervisor.hardware.hardware import Gpu, Hardware, Node
@@ -175,6 +176,25 @@ def test_limits_are_those_of_the_process():
 )
 def test_a_server_is_as_its_state_and_last_failure_say(server, wanted):
     assert daemon(Fake(), **server)[1] == ("server", wanted)
+
+
+def test_the_score_that_we_give_a_server_is_no_finding():
+    assert daemon(Fake({"/proc/7/oom_score_adj": "300\n"}))[2:] == []
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"), [("up", "ok"), ("down", "warning"), ("refuses our key", "warning")]
+)
+def test_a_peer_is_as_its_state_says(state, wanted):
+    peer = {"name": "mini", "url": "http://mini.local:8080", "state": state, "why": "it sleeps"}
+    status = {"daemon": {"pid": 1, "version": "1"}, "servers": [], "gateway": {"peers": [peer]}}
+    found = list(daemon_findings(status, Fake()))
+    assert [(each.id, each.state) for each in found[1:]] == [("peer", wanted)]
+
+
+def test_a_worker_needs_no_model_and_no_problem_is_made_of_its_address(tmp_path):
+    (found,) = profile_findings("worker", Paths.under(tmp_path), is_running=False)
+    assert (found.state, found.fix) == ("unknown", "goss-supervisor worker --listen ADDRESS --dry-run")
 
 
 # --- the archive

@@ -182,7 +182,7 @@ def test_a_death_is_one_with_its_cause_and_told_once(heard):
     announcements.tell(it, "preparing")
     _, death, after = heard()
     assert (death["kind"], death["level"], death["cause"]) == ("death", "warning", "signal")
-    assert death["message"] == "it was killed"
+    assert (death["message"], death["text"]) == ("it was killed", "backoff (it was killed)")
     assert after["kind"] == "state"
 
 

@@ -125,7 +125,7 @@ def test_the_ram_of_a_worker_keeps_the_reserve_of_a_ram_and_a_note_says_so():
     ram = Remote("10.0.0.3:50052", ((64 * GIB, 64 * GIB),))
     found = fitted(CARD, "120b", (ram,))
     assert reserve_bytes(found.verdict.judgements[1].pool) == 4 * GIB
-    assert "nobody says how much of it other programs use" in " ".join(notes_of(found))
+    assert "how much of it other programs need is not known" in " ".join(notes_of(found))
 
 
 def test_the_engine_is_asked_with_the_workers_before_the_devices_are_named():

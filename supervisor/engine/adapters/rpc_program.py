@@ -18,8 +18,8 @@ from ..inspection import TIMEOUT_SECONDS, cannot_start, digest, does_not_answer
 NAMES: Final = ("ggml-rpc-server", "rpc-server")  # since b9824, and before
 _OPTION: Final = re.compile(r"^\s+(-\w), (--[\w-]+)( \S+)?\s{2,}(.*)$", re.MULTILINE)
 _NO_RPC: Final = (
-    "llama.cpp's releases have it, and so has a build that is compiled here: --set engine.source=release, or "
-    "--set engine.source=build."
+    "llama.cpp's releases have it, and so has a build that is compiled here: --set engine.source=release or "
+    "build. For a build of your own: --set engine.source=path --set engine.path=/path/to/llama-server."
 )
 
 
