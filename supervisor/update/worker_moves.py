@@ -27,7 +27,7 @@ from .update_target import in_line
 _UNKNOWN = "of an unknown version"
 
 
-class Machine(Protocol):
+class MovableWorker(Protocol):
     """See `WorkerMachine`, which is the real one."""
 
     @property
@@ -51,9 +51,9 @@ class WorkerMoves:
 
     paths: Paths
     progress: Progress
-    machines: Sequence[Machine]
+    machines: Sequence[MovableWorker]
     before: dict[str, str] = field(default_factory=dict)
-    begun: list[Machine] = field(default_factory=list)
+    begun: list[MovableWorker] = field(default_factory=list)
     tag: str = ""  # where they go to
 
     def look(self) -> None:
@@ -115,7 +115,7 @@ class WorkerMoves:
         for each in self.machines:
             each.prove(tag, protocol)
 
-    def _back(self, machine: Machine) -> str:
+    def _back(self, machine: MovableWorker) -> str:
         """Why not, or empty."""
         before = self.before[machine.name]
         self.progress.step(f"{machine.name}: back to {before}")
@@ -162,7 +162,9 @@ def check_that_stays(worker: Worker, tag: str, ours: str, context: InstallContex
     context.progress.step(f"note: the worker {worker.address} stays on its build: no supervisor: is known")
 
 
-def broken_off(paths: Paths, progress: Progress, machine: Callable[[Worker], Machine]) -> WorkerMoves | None:
+def broken_off(
+    paths: Paths, progress: Progress, machine: Callable[[Worker], MovableWorker]
+) -> WorkerMoves | None:
     """What an update that was killed, or that could not go back, has left; None where there is nothing."""
     found = read_json(moved_workers_file(paths), _read)
     if found is None:
