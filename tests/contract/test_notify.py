@@ -381,7 +381,7 @@ def test_a_descriptor_that_was_closed_is_not_a_files_in_which_the_log_ends(manag
         assert process.wait(BOUND_SECONDS) == 0
     home = tmp_path / "home"
     holding = [file for file in home.rglob("*") if file.is_file() and b"p: preparing" in file.read_bytes()]
-    assert holding == [home / "logs" / "daemon.log"]
+    assert sorted(holding) == [home / "logs" / "daemon.log", home / "state" / "events.jsonl"]
 
 
 # --- the program, as a unit runs it
