@@ -111,11 +111,12 @@ def table(found: Mapping[str, Sequence[Compared]]) -> Iterator[str]:
             yield "| " + " | ".join(map(str, cells)) + " |"
 
 
-def write(document: Path, lines: Sequence[str]) -> None:
+def write(document: Path, lines: Sequence[str], marks: tuple[str, str] = MARKS) -> None:
+    """Put them between these marks of the document."""
     text = document.read_text(encoding="utf-8")
-    before, rest = text.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    document.write_text(f"{before}{MARKS[0]}\n{chr(10).join(lines)}\n\n{MARKS[1]}{after}", encoding="utf-8")
+    before, rest = text.split(marks[0])
+    _, after = rest.split(marks[1])
+    document.write_text(f"{before}{marks[0]}\n{chr(10).join(lines)}\n\n{marks[1]}{after}", encoding="utf-8")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from supervisor.hardware.detection import detect
 from supervisor.memory.context import KNOWN
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from bench.memory import LEAST, MIB, Compared, planned
+from bench.memory import LEAST, MIB, Compared, planned, write
 from tests.fakes.architectures import launches_of, true_shapes, write_shape
 from tests.memory_engine import ask
 
@@ -78,13 +78,6 @@ def _error(each: Compared, column: int) -> float | None:
     return 0.0 if off <= MIB else each.error(column)
 
 
-def write(document: Path, lines: Sequence[str]) -> None:
-    text = document.read_text(encoding="utf-8")
-    before, rest = text.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    document.write_text(f"{before}{MARKS[0]}\n{chr(10).join(lines)}\n\n{MARKS[1]}{after}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("server", type=Path)
@@ -111,7 +104,7 @@ def main() -> None:
         said = "\n".join(line for name, each in found.items() for line in record(name, each))
         arguments.record.write_text(f"{head}{said}\n", encoding="utf-8")
     if arguments.write:
-        write(arguments.write, lines)
+        write(arguments.write, lines, MARKS)
 
 
 if __name__ == "__main__":

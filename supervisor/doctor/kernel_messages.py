@@ -56,7 +56,6 @@ SIGNS = (
         "A newer kernel or driver often helps; so does less load (a smaller ubatch-size) or no overclocking.",
     ),
 )
-_OOM = "out-of-memory"
 
 
 def kernel_findings(machine: Machine) -> Iterator[Finding]:

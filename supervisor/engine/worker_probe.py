@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import re
 import socket
-import struct
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,14 +20,13 @@ from typing import Literal
 from ..profile.worker_address import PORT, WorkerAddress
 from ..tool import NO_VARIABLES, ToolResult, run_engine
 from .adapters.rpc_program import find_program
-from .adapters.rpc_server import HELLO, OLD_HELLO, protocol_in
+from .adapters.rpc_server import HELLO, OLD_HELLO, RESET_ON_CLOSE, protocol_in
 from .build import Build
 from .inspection import parse_devices
 
 CONNECT_SECONDS = 2.0
 GREETING_SECONDS = 2.0
 _CHILD_SECONDS = 20.0
-_RESET = struct.pack("ii", 1, 0) if sys.platform != "win32" else struct.pack("hh", 1, 0)  # SO_LINGER
 _NOWHERE = "192.0.2.1"  # reserved for documents (RFC 5737), so no address of this machine
 _MIB = 1024**2
 _DEVICE = re.compile(r"RPC\d+: .* \((\d+) MiB, (\d+) MiB free\)")
@@ -114,7 +111,7 @@ def greet(address: WorkerAddress) -> Greeted | WorkerTrouble:
     took = 0.0
     for greeting in (HELLO, OLD_HELLO):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             connection.settimeout(CONNECT_SECONDS)
             began = time.monotonic()
             try:

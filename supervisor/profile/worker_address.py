@@ -116,6 +116,8 @@ def parse_worker(text: str) -> WorkerAddress:
     if not re.fullmatch(ADDRESS_PATTERN, text):
         raise ValueError(f"must be {WHAT}, not {text!r}")
     host, _, port = text.partition(":")
+    if host.isdigit():
+        raise ValueError(f"must be {WHAT}, not the number {text}")  # which the resolver takes for 0.0.0.5
     number = int(port or PORT)
     if not 1 <= number <= 65535:
         raise ValueError(f"must have a port from 1 to 65535, not {port}")

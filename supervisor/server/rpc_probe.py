@@ -11,14 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
 import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from ..engine.adapters.rpc_server import HELLO, OLD_HELLO, protocol_in
+from ..engine.adapters.rpc_server import HELLO, OLD_HELLO, RESET_ON_CLOSE, protocol_in
 
-RESET_ON_CLOSE = struct.pack("ii", 1, 0) if sys.platform != "win32" else struct.pack("hh", 1, 0)
 _READ_BYTES = 512
 
 

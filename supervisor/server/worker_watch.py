@@ -20,11 +20,10 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from ..engine.adapters.rpc_server import HELLO, protocol_in
+from ..engine.adapters.rpc_server import HELLO, RESET_ON_CLOSE, protocol_in
 from ..plan.launch import LaunchPlan
 from ..profile.worker_address import parse_worker
 from .diagnosis import OF_WORKERS, WORKER_LOST, Diagnosis
-from .rpc_probe import RESET_ON_CLOSE
 from .shortage import is_ours
 
 CONNECT_SECONDS = 3.0

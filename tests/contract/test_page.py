@@ -507,6 +507,7 @@ async def test_a_stream_ends_when_the_daemon_does():
         finishing = asyncio.ensure_future(it.gateway.finish())
         await page.ends()
         await finishing
+        assert it.gateway.counts()[2] == 0, "no connection is left"
 
 
 # --- control
@@ -557,6 +558,7 @@ async def test_a_page_that_leaves_is_waited_for_no_longer():
             await client.send(send("/control", {"op": "status"}))
             await client.reader.readuntil(b"{}\n")
         await left.wait()
+        assert (await it.ask(get("/session")))[0] == 200, "others are served on"
 
 
 @promise

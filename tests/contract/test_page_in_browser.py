@@ -136,6 +136,7 @@ def test_what_becomes_of_an_order_is_told_with_its_hint(page, daemon):
     page.shows("goss-supervisor plan large")
     press(page, "Load: helper")
     page.shows("Load helper: superseded by a later request")
+    assert page.run("document.body.innerText.includes('Load large: done')") is False
 
 
 def test_a_key_that_does_not_open_the_page_says_why_and_one_that_does_leads_where_one_wanted_to_go(

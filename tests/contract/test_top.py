@@ -150,6 +150,7 @@ def test_a_daemon_that_goes_away_and_comes_back(home):
         seen.until("no daemon: waiting", "goss-supervisor start")
         home.start(home.plan("p"))
         seen.until(" ready ")
+        assert "no daemon" not in seen.text
 
 
 @pytest.mark.parametrize(

@@ -198,9 +198,8 @@ def test_a_server_with_the_text_before_is_offered_a_restart(page, home):
     page.click("Restart mine")
     page.until(YES)
     page.shows("Restart mine: done")
-    home.watch_for(
-        lambda now: now["servers"][0]["digest"] != digest and now["servers"][0]["state"] == "ready"
-    )
+    now = home.watch_for(lambda now: now["servers"][0]["state"] == "ready")
+    assert now["servers"][0]["digest"] != digest
 
 
 def test_of_a_shipped_profile_one_makes_ones_own(page, home):
@@ -224,6 +223,7 @@ def test_a_measurement_is_asked_for_watched_and_kept(page, home):
     page.until("document.querySelector('.card.job')?.innerText.includes('bench --scenario=chat mine')")
     page.until("!document.querySelector('.card.job') && document.body.innerText.includes('Chart of mine-2')")
     page.shows("Measure mine: done")
+    assert "mine-2" in home.run("bench", "ls").stdout
 
 
 def test_a_tuning_is_cancelled_and_the_server_is_back(page, home):
@@ -235,4 +235,7 @@ def test_a_tuning_is_cancelled_and_the_server_is_back(page, home):
     page.shows("Start the same job again to continue from there")
     page.until(YES)
     page.shows("Tune mine: cancelled")
-    home.watch_for(lambda now: now["servers"][0]["state"] == "ready" and not now["servers"][0]["held_by"])
+    now = home.watch_for(
+        lambda now: now["servers"][0]["state"] == "ready" and not now["servers"][0]["held_by"]
+    )
+    assert now["servers"][0]["profile"] == "mine"

@@ -40,6 +40,8 @@ def test_ipv6_is_refused_with_the_reason(written):
         "-x",
         "a,b",
         "a..b",
+        "5",
+        "50052:1",
         "a" * 64,
     ],
 )

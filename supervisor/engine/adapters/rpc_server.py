@@ -9,6 +9,8 @@ in the kernel's queue, and are not answered.
 from __future__ import annotations
 
 import re
+import struct
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,8 @@ HELLO: Final = b"\x0e" + (24).to_bytes(8, "little") + bytes(24)
 """The command, the size of what follows, and what the client's transport can do besides TCP: nothing."""
 OLD_HELLO: Final = b"\x0e" + bytes(8)
 """Of earlier protocols, without abilities.  A server closes on the one that it does not know."""
+RESET_ON_CLOSE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""For SO_LINGER: a connection that ends with a reset does a worker no harm, which an ordinary close may."""
 _SIZE, _NUMBERS, _MOST = 8, 3, 256
 _CLOSED = "The log says more: `goss-supervisor logs`."
 _DEVICES = "goss-supervisor detect lists this computer's devices; correct --devices."
