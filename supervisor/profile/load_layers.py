@@ -14,8 +14,10 @@ from .field_kinds import ENV_PATTERN, Invalid, nearest, read_json, size
 from .fields import (
     BY_KEY,
     DEVICE_PATTERN,
+    DRAFT,
     MEMORY,
     PARAMETERS,
+    PROJECTOR,
     SECTIONS,
     known_spelling,
     names_under,
@@ -26,7 +28,9 @@ from .layers import (
     Layer,
     LayerBuilder,
     add_args,
+    add_draft,
     add_entries,
+    add_path,
     add_repository,
 )
 from .misplaced import meant_in, place_of_key, section_in_comment, without_blank
@@ -166,6 +170,25 @@ def _repository(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
         builder.read("model.repo", node, mark)
 
 
+def _draft(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    builder.clear(DRAFT)  # the word says all of it
+    add_draft(builder, node.text, mark, DRAFT)
+
+
+def _projector(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    """``off``, or a path."""
+    builder.clear(PROJECTOR)
+    if node.text in {"off", "none"}:
+        builder.put("server.mmproj-auto", value=False, mark=mark, written=PROJECTOR)
+    else:
+        add_path(builder, node.text, mark, PROJECTOR, PROJECTOR)
+
+
+def _draft_repository(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    """As of the model."""
+    add_repository(builder, node.text, mark, f"{DRAFT}.repo", DRAFT)
+
+
 def _listen(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
     """``127.0.0.1:9000``, ``[::1]:9000``, a port, or a host."""
     text = node.text.strip()
@@ -183,6 +206,9 @@ SHORT_FORMS: dict[str, Callable[[LayerBuilder, Scalar, Mark], None]] = {
     "model": _model,
     "listen": _listen,
     "model.repo": _repository,
+    DRAFT: _draft,
+    f"{DRAFT}.repo": _draft_repository,
+    PROJECTOR: _projector,
     "gateway": lambda builder, node, mark: builder.read("gateway.mode", node, mark, "gateway"),
     "engine.ready": lambda builder, node, mark: builder.read("engine.ready.path", node, mark, "engine.ready"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -37,8 +37,9 @@ _PLACING_OPTIONS = (
     *("override-tensor", "tensor-split", "split-mode", "main-gpu"),
 )
 PLACING = frozenset(f"server.{option}" for option in _PLACING_OPTIONS)
-_MODEL_KEYS = frozenset(("model.demo", "model.path", "model.repo", "model.file", "model.quant"))
-_IN_REPO = {"model.file", "model.quant"}
+_PLACES = ("path", "repo", "file", "quant")
+"""Of a model, a draft and a projector: who names a path means not the inherited repository, and so on."""
+_NO_PROJECTOR = "server.mmproj-auto"
 # The repositories that hold one model each; of a split model the first part is named.
 _KNOWN_FILES = {
     "ggml-org/gpt-oss-20b-GGUF": "gpt-oss-20b-mxfp4.gguf",
@@ -182,10 +183,21 @@ def _replaced(layer: Layer) -> frozenset[str]:
     replaced = layer.cleared | _other_placement(layer)
     if _ENGINE_KEYS & layer.values.keys():
         replaced |= _ENGINE_KEYS
-    given = _MODEL_KEYS & layer.values.keys()
-    if given:
-        replaced |= _MODEL_KEYS if given - _IN_REPO else _MODEL_KEYS - {"model.repo"}
+    if {"model.demo", "model.path", "model.repo"} & layer.values.keys():
+        replaced |= {"model"}  # a draft and a projector are made for one model
+    for section in ("model", fields.DRAFT, fields.PROJECTOR):
+        given = {place for place in _PLACES if f"{section}.{place}" in layer.values}
+        kept = {"repo"} if given <= {"file", "quant"} else set[str]()
+        replaced |= {f"{section}.{place}" for place in _PLACES if given and place not in kept}
+    if _names(fields.PROJECTOR, {*layer.values, *layer.cleared}):
+        replaced |= {_NO_PROJECTOR}
+    if _NO_PROJECTOR in layer.values:
+        replaced |= {fields.PROJECTOR}
     return replaced
+
+
+def _names(section: str, keys: Collection[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for key in keys)
 
 
 def _other_placement(layer: Layer) -> frozenset[str]:
@@ -230,9 +242,11 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
     for key, needs, why in _NEEDS:
         if key in merged and needs not in merged:
             problems.append(_at(merged[key], key, f"{needs} is missing: {why}"))
-    if merged.keys() >= _IN_REPO:
-        only_one = "model.file names the file already; take one of both out"
-        problems.append(_at(merged["model.quant"], "model.quant", only_one))
+    for section in ("model", fields.DRAFT):
+        file, quant = f"{section}.file", f"{section}.quant"
+        if merged.keys() >= {file, quant}:
+            problems.append(_at(merged[quant], quant, f"{file} names the file already; take one of both out"))
+    problems += _companions(merged)
     problems += _mixed_placement(merged)
     problems += _workers_by_hand(merged)
     problems += _of_a_worker(merged) if "lend.listen" in merged else []
@@ -243,6 +257,22 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
     if source and source.value != "path" and path:
         problems.append(_at(path, "engine.path", f"is not used with source: {source.value}"))
     return problems
+
+
+def _companions(merged: Mapping[str, Value]) -> Iterator[Problem]:
+    for section in (fields.DRAFT, fields.PROJECTOR):
+        path, file, repo = (f"{section}.{place}" for place in ("path", "file", "repo"))
+        if path in merged and {file, repo} & merged.keys():
+            yield _at(merged[path], path, f"only one {section.partition('.')[2]} can be meant, and its {repo} "
+                      f"or {file} is given too")
+        if file in merged and not {repo, "model.repo"} & merged.keys():
+            yield _at(merged[file], file, f"{repo} is missing: a file of its own is {path}")
+    if fields.PROJECTOR + ".repo" in merged and fields.PROJECTOR + ".file" not in merged:
+        key = f"{fields.PROJECTOR}.repo"
+        yield _at(merged[key], key, f"{fields.PROJECTOR}.file is missing: which of its files")
+    off = merged.get(_NO_PROJECTOR)
+    if off and off.value is False and _names(fields.PROJECTOR, merged):
+        yield _at(off, _NO_PROJECTOR, "a projector is named too (model.projector); take one of both out")
 
 
 def _of_a_worker(merged: Mapping[str, Value]) -> list[Problem]:
@@ -322,6 +352,7 @@ _ORDERED = (
 _NEEDS = (
     ("model.quant", "model.repo", "a quantisation is one of a repository's files"),
     ("model.file", "model.repo", "a file of its own is model.path"),
+    ("model.draft.quant", "model.draft.repo", "a quantisation is one of a repository's files"),
 )
 
 
