@@ -17,7 +17,7 @@ from ..model.metadata import Model, nextn_heads
 from ..options.option_types import OptionValue
 from .accounts import RAM, Account, Figure, Ledger
 from .context import trunk
-from .memory_settings import Reader, Settings, settings_of
+from .memory_settings import Reader
 from .verdict import size
 from .weights import layer_of
 
@@ -35,7 +35,7 @@ _OWN_PLACES = {
     "override-tensor": "spec-draft-override-tensor",
 }
 _FOLLOWING = {"device": "spec-draft-device"}
-AccountOf = Callable[[Model, Settings], Ledger]
+AccountOf = Callable[[Model, Mapping[str, OptionValue]], Ledger]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +54,24 @@ def with_companions(
     model: Model,
     beside: Companions,
     options: Mapping[str, OptionValue],
-    build: int | None,
     account_of: AccountOf,
 ) -> Ledger:
-    """``ledger`` with all that goes with ``model`` among what is other, memory by memory."""
+    """
+    ``ledger`` with all that goes with ``model`` among what is other, memory by memory.  ``account_of`` counts
+    a model that is launched alone with other options.
+    """
     settings = ledger.settings
     assert settings is not None
     if beside.draft:
-        drafting = settings_of(draft_options(options, in_file=True), build, beside.draft)
-        draft = account_of(beside.draft, drafting)
+        draft = account_of(beside.draft, draft_options(options, in_file=True))
         if beside.draft.architecture.endswith("-assistant"):  # it reads what its model keeps
-            draft = replace(draft, accounts=tuple(replace(each, context=Figure(0)) for each in draft.accounts))
+            draft = replace(
+                draft, accounts=tuple(replace(each, context=Figure(0)) for each in draft.accounts)
+            )
         ledger = _with_draft(ledger, draft, "the draft model")
     elif settings.loads_heads and nextn_heads(model):
         head = head_of(model)
-        drafting = settings_of(draft_options(options, in_file=False), build, head)
-        draft = account_of(head, drafting)
+        draft = account_of(head, draft_options(options, in_file=False))
         draft = replace(draft, accounts=tuple(replace(each, weights=Figure(0)) for each in draft.accounts))
         ledger = _with_draft(ledger, draft, "what the head for several tokens keeps and computes")
     if beside.projector:
@@ -78,7 +80,7 @@ def with_companions(
 
 
 def draft_options(options: Mapping[str, OptionValue], *, in_file: bool) -> Mapping[str, OptionValue]:
-    """The options of a draft as if it were served alone; a head inside the model is placed as its model is."""
+    """The options of a draft as if it were served alone; a head inside a model is placed as that is."""
     own = {**_OWN, **(_OWN_PLACES if in_file else {})}
     following = _FOLLOWING if in_file else {}
     without = {*own, *own.values(), *following.values(), DRAFT_FILE, PROJECTOR_FILE, "spec-type"}
@@ -99,7 +101,9 @@ def head_of(model: Model) -> Model:
         f"{name}.nextn_predict_layers": 0,
         f"{name}.full_attention_interval": 1,
     }
-    tensors = tuple(_moved(tensor, first) for tensor in model.tensors if layer_of(tensor.name, first) >= first)
+    tensors = tuple(
+        _moved(tensor, first) for tensor in model.tensors if layer_of(tensor.name, first) >= first
+    )
     return replace(model, values=values, tensors=tensors)
 
 
@@ -121,20 +125,20 @@ def _with_draft(ledger: Ledger, draft: Ledger, what: str) -> Ledger:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class CompanionBytes:
     """Of one memory; ``anonymous_bytes`` as of an `Account`."""
 
     bytes: int
     anonymous_bytes: int
 
 
-def _of_draft(account: Account) -> Taken:
-    return Taken(
+def _of_draft(account: Account) -> CompanionBytes:
+    return CompanionBytes(
         account.needed_bytes - account.other.bytes, max(0, account.anonymous_bytes - account.other.bytes)
     )
 
 
-def _plus(account: Account, taken: Taken) -> Account:
+def _plus(account: Account, taken: CompanionBytes) -> Account:
     other = Figure(account.other.bytes + taken.bytes, account.other.source)
     return replace(account, other=other, anonymous_bytes=account.anonymous_bytes + taken.anonymous_bytes)
 
@@ -145,7 +149,7 @@ def _with_projector(ledger: Ledger, projector: Model, read: Reader) -> Ledger:
     place = _projector_place(ledger, read)
     in_ram = place == RAM  # its weights are read into memory, not mapped
     accounts = tuple(
-        _plus(each, Taken(weights + compute, weights + compute)) if each.pool.name == place else each
+        _plus(each, CompanionBytes(weights + compute, weights + compute)) if each.pool.name == place else each
         for each in ledger.accounts
     )
     where = "in RAM" if in_ram else f"on {place}"
@@ -168,8 +172,8 @@ _WARM_UP_SIDES: Mapping[str, int] = {
     "gemma4v": 16, "pixtral": 16, "qwen2vl_merger": 46, "qwen2.5vl_merger": 46, "qwen3vl_merger": 46,
 }  # fmt: skip
 """
-Tokens on each side of the picture that memory is reserved for (set_warmup_n_tokens in tools/mtmd/clip.cpp); of
-any other kind it is clip.vision.image_size.  A larger picture takes more.
+Tokens on each side of the picture that memory is reserved for (set_warmup_n_tokens in tools/mtmd/clip.cpp);
+for other kinds it is as large as clip.vision.image_size.  A larger picture takes more.
 """
 
 
@@ -184,9 +188,17 @@ def projector_bytes(projector: Model) -> tuple[int, int]:
     patch = number("vision.patch_size") or 0
     if not patch:
         return weights, 0
-    kind = str(projector.values.get("clip.projector_type") or projector.values.get("clip.vision.projector_type"))
-    merge = number("vision.spatial_merge_size") or number("vision.projector.scale_factor") or _MERGES.get(kind, 2)
-    side = _WARM_UP_SIDES[kind] * merge if kind in _WARM_UP_SIDES else (number("vision.image_size") or 0) // patch
+    kind = str(
+        projector.values.get("clip.projector_type") or projector.values.get("clip.vision.projector_type")
+    )
+    merge = (
+        number("vision.spatial_merge_size") or number("vision.projector.scale_factor") or _MERGES.get(kind, 2)
+    )
+    side = (
+        _WARM_UP_SIDES[kind] * merge
+        if kind in _WARM_UP_SIDES
+        else (number("vision.image_size") or 0) // patch
+    )
     width, hidden = number("vision.embedding_length") or 0, number("vision.feed_forward_length") or 0
     gated = any(tensor.name.endswith(".ffn_gate.weight") for tensor in projector.tensors)
     widest = 3 * width + 3 * hidden + _GATED_MORE if gated else max(3 * width + hidden, 5 * width)

@@ -1,4 +1,4 @@
-"""How much memory a profile takes, with what goes with its model, whether it fits, and what would help.  Pure."""
+"""How much memory a profile takes with all that it loads, whether it fits, and what would help.  Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..hardware.hardware import Hardware
 from ..model.metadata import Model
 from ..options.option_types import OptionValue
 from ..profile.definition import Profile
-from .accounts import RAM, Account, Figure, Ledger, Pool
+from .accounts import RAM, Ledger, Pool
 from .advice import Advice, advise, in_words
 from .calibrated import calibrated
+from .companions import ALONE, Companions, with_companions
 from .context import layers_bytes
 from .engine_figures import EngineFigures
-from .companions import ALONE, Companions, with_companions
 from .ledger import account
 from .machine_memory import memories_of
 from .memory_settings import Settings, settings_of
@@ -172,9 +172,12 @@ def fit(
 
     def weigh(changes: Changes, *, ask: bool = False) -> Ledger:
         options = {**profile.server, **divided(changes)}
-        ledger = account_of(model, settings_of(options, number, model))
+        ledger = alone(model, options)
         ledger = calibrated(ledger, _asked(ledger, figures_source, ask=ask))
-        return with_companions(ledger, model, beside, options, number, account_of)
+        return with_companions(ledger, model, beside, options, alone)
+
+    def alone(which: Model, options: Changes) -> Ledger:
+        return account_of(which, settings_of(options, number, which))
 
     if profile.placement == "pinned":
         changes = divided({})

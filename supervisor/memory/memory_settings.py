@@ -193,7 +193,9 @@ def _rounded(tokens: int) -> int:
 def _outputs(read: Reader, build: int | None, *, batch: int, ubatch: int, slots: int) -> int:
     if _reads(read):
         return min(ubatch, batch)
-    return ubatch if build is not None and build < _FEW_OUTPUTS else min(ubatch, slots * (1 + _proposed(read)))
+    return (
+        ubatch if build is not None and build < _FEW_OUTPUTS else min(ubatch, slots * (1 + _proposed(read)))
+    )
 
 
 def _reads(read: Reader) -> bool:

@@ -215,7 +215,10 @@ def draft_misfit(model: Model, draft: Model, kind: str) -> str:
     if kind == "simple":
         return next(_other_vocabulary(model, draft), "")
     said = map(draft.number, ("target_hidden_size", "embedding_length_out", "embedding_length"))
-    width, due = next(filter(None, said), None), model.number("embedding_length_out") or model.embedding_length
+    width, due = (
+        next(filter(None, said), None),
+        model.number("embedding_length_out") or model.embedding_length,
+    )
     if width is None or due is None or width == due:
         return ""
     return f"is made for a model whose states are {width} wide, and those of this one are {due}"

@@ -1,5 +1,5 @@
 """
-Which file of a repository llama-server would take for ``-hf owner/name:QUANT``, and which projector and draft.
+Which file of a repository llama-server would take for ``-hf owner/name:QUANT``, with its projector and draft.
 
 Source: find_best_model and find_best_sibling in common/download.cpp (b11434).
 """

@@ -50,7 +50,7 @@ def with_hub_files(profile: Profile, paths: Paths) -> Profile:
             model = replace(model, draft_file=chosen.drafts.get(model.draft_type))
     if model.draft_repo and not model.draft_file:
         chosen = _choice(model.draft_repo, model.draft_quant, paths, is_draft=True)
-        kind = model.draft_type or next(iter(chosen.drafts), "")
+        kind: str = model.draft_type or next(iter(chosen.drafts), "")
         model = replace(model, draft_file=chosen.drafts.get(kind, chosen.file))
     return replace(profile, model=model, server={**profile.server, **_options(model, paths)})
 

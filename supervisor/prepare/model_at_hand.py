@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from ..disk import ensure_reachable
+from ..download.transfer import PartFile
 from ..engine.adapters.renderers import renderer_for
 from ..errors import ConfigError, NetworkError, SupervisorError
 from ..home.event_log import record_event
 from ..memory.companions import ALONE, DRAFT_FILE, PROJECTOR_FILE, Companions
 from ..model.demo import demo_path, ensure_demo
-from ..model.locate import locate, locate_whole, parts_of
+from ..model.locate import locate, locate_whole, names_of_parts, parts_of
 from ..model.metadata import Model, draft_misfit, draft_type_of, nextn_heads, projector_misfit
 from ..model.open import open_model
 from ..model.quantisation import DEFAULTS
@@ -77,7 +78,7 @@ def path_of(profile: Profile, paths: Paths) -> Path:
             f"Profile {profile.name} names no model.", hint="Set model.path, model.repo, or model: demo."
         )
     known = None if model.file else known_choice(model, paths)
-    file = model.file or (known.file if known else f"{model.quant or DEFAULTS[0]}.gguf")
+    file = model.file or (known and known.file) or f"{model.quant or DEFAULTS[0]}.gguf"
     return locate(model.repo, file, paths.models, os.environ)
 
 
@@ -180,7 +181,7 @@ def get_model(profile: Profile, paths: Paths, progress: Progress) -> None:
     model = profile.model
     if model.demo:
         ensure_demo(paths.models)
-    for repo, file in hub_files(model):
+    for repo, file in _hub_files(model):
         if not locate_whole(repo, file, paths.models, os.environ):
             from ..model.pull import ensure_model  # noqa: PLC0415 - only for what is not on disk
 
@@ -188,9 +189,27 @@ def get_model(profile: Profile, paths: Paths, progress: Progress) -> None:
             record_event(paths, "download", f"downloaded {file} of {repo}", repo=repo, file=file)
 
 
-def hub_files(model: ModelSource) -> Iterator[tuple[str, str]]:
+def _hub_files(model: ModelSource) -> Iterator[tuple[str, str]]:
     """The repository and the name of each file that comes from the hub, the model's first one first."""
     own = RepoFile(model.repo, model.file) if model.repo else None
     for each in (own, model.draft, model.projector):
         if each and each.file:
             yield each.repo, each.file
+
+
+def missing_of_hub(profile: Profile, models: Iterable[Model | None], paths: Paths) -> tuple[str, int]:
+    """
+    The files that come from the hub, in words, and the bytes that are still to be downloaded.  ``models`` are
+    the model and what goes with it, by their headers.
+    """
+    files = list(_hub_files(profile.model))
+    what = " and ".join(f"{repo}, {file}" for repo, file in files) or str(path_of(profile, paths))
+    sizes = {part.name: part.size_bytes for model in models if model for part in model.parts}
+    missing = (file for file in files if not locate_whole(*file, paths.models, os.environ))
+    parts = [(repo, part) for repo, file in missing for part in names_of_parts(file)]
+    return what, sum(_left_bytes(paths.models / repo / part, sizes[f"{repo}:{part}"]) for repo, part in parts)
+
+
+def _left_bytes(target: Path, size_bytes: int) -> int:
+    """Without what an earlier download has brought already."""
+    return max(0, size_bytes - (target.stat().st_size if target.exists() else PartFile.of(target).size_bytes))

@@ -8,13 +8,11 @@ download, without doing it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
-from ..download.transfer import PartFile
 from ..engine.adapters import rpc_program
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
@@ -25,14 +23,14 @@ from ..errors import DoesNotFit, NetworkError, NoSuitableEngine, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..home.places import figures_file
+from ..memory.companions import Companions
 from ..memory.engine_figures import FigureHistory, measured_memory
 from ..memory.fit_params import figures_for
 from ..memory.fitting import NOTHING, FiguresSource, Fitted, FittedLaunch, fit, unasked
 from ..memory.known_memory import KnownMemory, fit_known
-from ..memory.companions import Companions
 from ..model.demo import ensure_demo
-from ..model.locate import locate_whole, names_of_parts, parts_of
-from ..model.metadata import Model, Part
+from ..model.locate import parts_of
+from ..model.metadata import Model
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
@@ -54,10 +52,10 @@ from .machine_checks import (
     taken_by_others,
 )
 from .model_at_hand import (
+    Misfit,
     ensure_model_reachable,
     get_model,
-    Misfit,
-    hub_files,
+    missing_of_hub,
     model_at_hand,
     path_of,
     read_model,
@@ -127,7 +125,7 @@ def prepare(
     weights, wants_gpu = weights_bytes(model), profile.wants_gpu
     build = acquire(profile.engine, wants_gpu=wants_gpu, context=context, tag=tag, model_bytes=weights)
     build = rpc_program.build_of(build, profile.env) if profile.lend.is_worker else build
-    launch = _fit_here(profile, model, beside, build, context, paths, evicts=evicts)
+    launch = _fit_here(profile, model, build, context, paths, beside=beside, evicts=evicts)
     fitted = launch.fitted
     taken = taken_by_others(fitted, context, paths) if fitted else ""
     if fitted and fitted.refusal:
@@ -184,7 +182,7 @@ def preview(
     try:
         profile, model, beside = read_model(with_hub_files(profile, paths), paths, write=False)
         build = found_engine(profile, model, context)
-        launch = _fit_here(profile, model, beside, build, context, paths)
+        launch = _fit_here(profile, model, build, context, paths, beside=beside)
     except Misfit:
         raise
     except SupervisorError as error:
@@ -246,11 +244,11 @@ def figures_source(profile: Profile, build: Build, paths: Paths, *, may_ask: boo
 def _fit_here(
     profile: Profile,
     model: Model | None,
-    beside: Companions,
     build: Build,
     context: InstallContext,
     paths: Paths,
     *,
+    beside: Companions,
     evicts: bool = True,
 ) -> FittedLaunch:
     """
@@ -340,7 +338,8 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     assert model is not None
     build = found_engine(profile, model, context)
     engine = _engine(profile, build, context, weights_bytes(model))
-    expected = Estimate(profile, engine, _model(profile, (model, beside.draft, beside.projector), paths))
+    what = PlannedDownload(*missing_of_hub(profile, (model, beside.draft, beside.projector), paths))
+    expected = Estimate(profile, engine, what)
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
         return replace(expected, memory=("not known before it is known which engine it will be",))
     fitted = fit(profile, model, build, hardware, beside=beside)
@@ -375,27 +374,7 @@ def _engine(
     return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", size)
 
 
-def _model(profile: Profile, models: Sequence[Model | None], paths: Paths) -> PlannedDownload:
-    """With its draft and its projector."""
-    files = list(hub_files(profile.model))
-    what = " and ".join(f"{repo}, {file}" for repo, file in files) or str(path_of(profile, paths))
-    parts = {part.name: part for model in models if model for part in model.parts}
-    missing = [file for file in files if not locate_whole(*file, paths.models, os.environ)]
-    names = [f"{repo}:{part}" for repo, file in missing for part in names_of_parts(file)]
-    return PlannedDownload(what, sum(_missing_bytes(parts[name], paths.models) for name in names))
-
-
 def _unread_model(profile: Profile, paths: Paths) -> PlannedDownload:
     at_hand = model_at_hand(profile, paths)
     is_there = not profile.model.repo or (at_hand.files and at_hand.size_bytes)
     return PlannedDownload(at_hand.path or "what the program itself takes", 0 if is_there else None)
-
-
-def _missing_bytes(part: Part, models: Path) -> int:
-    """Without what an earlier download has brought already."""
-    repo, _, file = part.name.partition(":")  # owner/name:folder/file
-    return max(0, part.size_bytes - _present_bytes(models / repo / file))
-
-
-def _present_bytes(target: Path) -> int:
-    return target.stat().st_size if target.exists() else PartFile.of(target).size_bytes

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from ..errors import NotFound
 from ..options.file_options import FILES, WRITTEN, from_home, map_paths, paths_in
@@ -34,9 +35,10 @@ def with_whole_paths(profile: Profile, paths: Paths) -> Profile:
         name: map_paths(name, value, lambda path: str(whole_path(Path(path), paths)))
         for name, value in named.items()
     }
-    model = replace(
-        profile.model, **{key: whole_path(path, paths) for key, path in _paths_of(profile.model).items()}
-    )
+    whole_paths: dict[str, Any] = {
+        name: whole_path(path, paths) for name, path in _paths_of(profile.model).items()
+    }
+    model = replace(profile.model, **whole_paths)
     return replace(profile, model=model, server={**profile.server, **whole})
 
 

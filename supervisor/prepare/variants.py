@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from ..engine.build import Build
 from ..engine.install_context import InstallContext
-from ..memory.fitting import Fitted, FittedLaunch, fit
 from ..memory.companions import Companions
+from ..memory.fitting import Fitted, FittedLaunch, fit
 from ..model.metadata import Model
 from ..paths import Paths
 from ..plan.launch import LaunchPlan

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..options.option_types import OptionValue
-from .declare import key
+from .declare import NAME_PATTERN, Origin, key
 from .model_source import ModelSource
 from .worker_address import WITHOUT_WORKER_ABOUT, WORKERS_ABOUT, LentMemory, WithoutWorker, Worker
 
@@ -21,30 +21,10 @@ Effort = Literal["low", "medium", "high"]
 Role = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
 StopSignal = Literal["TERM", "INT", "QUIT"]
 MIB, _MANY = 1024 * 1024, 1_000_000
-NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 PARAMETER_PATTERN = r"\S{1,100}"
 FLAVOURS = ("cpu", "cuda", "vulkan", "metal", "rocm", "sycl", "opencl", "openvino")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
 _VENDORS = ("nvidia", "amd", "intel", "apple", "qualcomm", "none")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a value was written; line and column count from 1.  ``file`` is a path, or ``--set``."""
-
-    profile: str
-    file: str
-    line: int = 0
-    column: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-
-    @property
-    def short(self) -> str:
-        """For tables: ``rtx4060ti-oculink.yaml:12``."""
-        name = Path(self.file).name
-        return f"{name}:{self.line}" if self.line else name
 
 
 @dataclass(frozen=True, slots=True)

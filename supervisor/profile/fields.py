@@ -15,6 +15,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from . import definition, model_source, peer, served_profile
+from .declare import NAME_PATTERN
 from .field_kinds import (
     Choice,
     FilePath,
@@ -36,7 +37,6 @@ DEVICE_PATTERN = r"RAM|[A-Za-z]+[0-9]+"
 PARAMETERS = "gateway.set-params"
 MEMORY = "engine.memory"
 READY = "engine.ready"
-DRAFT, PROJECTOR = "model.draft", "model.projector"
 FREE = ("server", "env", "args", PARAMETERS, MEMORY)  # sections with keys or words of no fixed set
 SECTIONS = {
     "match": "The machine that this profile is made for; what is not said may be anything.",
@@ -47,10 +47,10 @@ SECTIONS = {
     MEMORY: "What the program of a command takes of each memory: RAM, and GPUs by llama.cpp's names (CUDA0, "
     "Vulkan0, MTL0). Without it, what was measured of the RAM the last time.",
     "model": "The model: a path, a Hugging Face repository and file, or 'demo'.",
-    DRAFT: "What proposes tokens that the model then checks: 'mtp' (or eagle3, dflash, dspark), a path, a "
-    "repository with its quantisation, or a mapping.",
-    PROJECTOR: "What turns images and sound into tokens: a path, a mapping, or 'off' for none. Without it, a "
-    "repository's own is taken where model.quant says which file.",
+    model_source.DRAFT: "What proposes tokens that the model then checks: 'mtp' (or eagle3, dflash, dspark), "
+    "a path, a repository with its quantisation, or a mapping.",
+    model_source.PROJECTOR: "What turns images and sound into tokens: a path, a mapping, or 'off' for none. "
+    "Without it, the repository's own is taken if model.quant says which file.",
     "server": "llama-server options by their long or short names, without the dashes; null takes back an "
     "inherited one.",
     "args": "A raw llama-server option list, as a text or a list; it is added to 'server'.",
@@ -134,7 +134,7 @@ def _number(attribute: str, limits: Mapping[str, Any]) -> Kind:
 
 _EXTENDS = Field(
     "extends",
-    Text("a profile name (small letters, digits, '.', '_' and '-')", definition.NAME_PATTERN),
+    Text("a profile name (small letters, digits, '.', '_' and '-')", NAME_PATTERN),
     "The profile that this one is based on.",
 )
 _TOP = tuple(_declared("", definition.Profile))

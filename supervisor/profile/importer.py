@@ -23,7 +23,11 @@ from .store import ProfileStore
 from .yaml_nodes import Mark
 from .yaml_text import render, rows_of_values
 
-MODEL_PATHS = {"model.path": "model", "model.draft.path": "spec-draft-model", "model.projector.path": "mmproj"}
+MODEL_PATHS = {
+    "model.path": "model",
+    "model.draft.path": "spec-draft-model",
+    "model.projector.path": "mmproj",
+}
 """Keys that name a file, and the options that are kept there."""
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
 # How Hugging Face and LM Studio keep a file, and the models that this program has profiles for.

@@ -21,7 +21,7 @@ from ..options.meanings import SECRETS, canonical, nearest, understand
 from ..options.option_types import OptionValue
 from ..options.option_values import OptionKind, option_kind
 from ..options.parse import ParsedOptions, normalise, parse_arguments
-from .definition import Origin
+from .declare import Origin
 from .field_kinds import Invalid, read_json
 from .fields import BY_KEY
 from .misplaced import OWN_KEYS, place_of_key
@@ -287,9 +287,7 @@ def add_repository(
     return None
 
 
-def add_address(
-    builder: LayerBuilder, text: str, mark: Mark, written: str, section: str = "model"
-) -> None:
+def add_address(builder: LayerBuilder, text: str, mark: Mark, written: str, section: str = "model") -> None:
     """Add a model that is named by its URL."""
     found = _HUGGING_FACE_URL.fullmatch(text)
     if not found:

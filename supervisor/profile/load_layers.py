@@ -14,10 +14,8 @@ from .field_kinds import ENV_PATTERN, Invalid, nearest, read_json, size
 from .fields import (
     BY_KEY,
     DEVICE_PATTERN,
-    DRAFT,
     MEMORY,
     PARAMETERS,
-    PROJECTOR,
     SECTIONS,
     known_spelling,
     names_under,
@@ -34,6 +32,7 @@ from .layers import (
     add_repository,
 )
 from .misplaced import meant_in, place_of_key, section_in_comment, without_blank
+from .model_source import DRAFT, PROJECTOR
 from .peer import Peer
 from .served_profile import ServedProfile
 from .settings import SETTINGS_NAME, SETTINGS_ONLY, SHARED_SECTIONS, OwnSections

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from typing import Literal
 from .declare import Limits, key
 
 DraftType = Literal["simple", "mtp", "eagle3", "dflash", "dspark"]
+DRAFT, PROJECTOR = "model.draft", "model.projector"
 _REPOSITORY: Limits = {"what": "a Hugging Face repository, owner/name", "pattern": r"[\w.-]+/[\w.-]+"}
 _FILE: Limits = {"what": "a file name", "pattern": r"[^\s\\]+"}
 _QUANT: Limits = {"what": "a quantisation such as Q4_K_M", "pattern": r"[\w.-]+"}
@@ -17,9 +19,7 @@ _QUANT: Limits = {"what": "a quantisation such as Q4_K_M", "pattern": r"[\w.-]+"
 
 @dataclass(frozen=True, slots=True)
 class RepoFile:
-    """
-    A file at the hub that goes with a model.  ``file`` is None until it is known which one ``quant`` means.
-    """
+    """A file at the hub; ``file`` is None until it is known which one ``quant`` means."""
 
     repo: str
     file: str | None = None
@@ -89,3 +89,48 @@ class ModelSource:
         if self.projector_path or not self.projector_file:
             return None
         return RepoFile(self.projector_repo or self.repo or "", self.projector_file)
+
+
+_PLACES = ("path", "repo", "file", "quant")
+_NO_PROJECTOR = "server.mmproj-auto"  # `projector: off`; nobody sets it to true, which is the default
+
+
+def replaced_models(given: Collection[str], cleared: Collection[str]) -> frozenset[str]:
+    """
+    What a profile takes back of an inherited model by the keys that it gives: who names a path means not the
+    repository, and a draft and a projector are made for one model.
+    """
+    replaced = {"model"} if {"model.demo", "model.path", "model.repo"} & set(given) else set[str]()
+    for section in ("model", DRAFT, PROJECTOR):
+        places = {place for place in _PLACES if f"{section}.{place}" in given}
+        kept = {"repo"} if places <= {"file", "quant"} else set[str]()
+        replaced |= {f"{section}.{place}" for place in _PLACES if places and place not in kept}
+    if _names_projector({*given, *cleared}):
+        replaced.add(_NO_PROJECTOR)
+    if _NO_PROJECTOR in given:
+        replaced.add(PROJECTOR)
+    if "server.spec-type" in cleared:
+        replaced.add(f"{DRAFT}.type")
+    return frozenset(replaced)
+
+
+def _names_projector(keys: Collection[str]) -> bool:
+    return any(key == PROJECTOR or key.startswith(f"{PROJECTOR}.") for key in keys)
+
+
+def contradictions(given: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Keys of a resolved profile that cannot be, each with the reason."""
+    for section in ("model", DRAFT, PROJECTOR):
+        path, repo, file, quant = (f"{section}.{place}" for place in _PLACES)
+        if quant in given and repo not in given:
+            yield quant, f"{repo} is missing: a quantisation is one of a repository's files"
+        if file in given and not {repo, "model.repo"} & set(given):
+            yield file, f"{repo} is missing: a file of its own is {path}"
+        if file in given and quant in given:
+            yield quant, f"{file} names the file already; take one of both out"
+        if section != "model" and path in given and {repo, file} & set(given):
+            yield path, f"{repo} or {file} is given too; take one of both out"
+    if f"{PROJECTOR}.repo" in given and f"{PROJECTOR}.file" not in given:
+        yield f"{PROJECTOR}.repo", f"{PROJECTOR}.file is missing: which of its files"
+    if _NO_PROJECTOR in given and _names_projector(given):
+        yield _NO_PROJECTOR, f"{PROJECTOR} is given too; take one of both out"

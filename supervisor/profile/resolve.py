@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -16,9 +16,11 @@ from ..options.option_types import OptionValue
 from ..options.option_values import words_of
 from ..paths import Paths
 from . import fields
-from .definition import NAME_PATTERN, Engine, Placement, Profile
+from .declare import NAME_PATTERN
+from .definition import Engine, Placement, Profile
 from .layers import Layer, Value
 from .load_layers import UserSettings, load_file, overrides_layer, read_settings
+from .model_source import contradictions, replaced_models
 from .settings import SETTINGS_NAME
 from .store import ProfileStore, StoredProfile
 from .worker_address import WORKER, Worker, parse_workers
@@ -37,9 +39,6 @@ _PLACING_OPTIONS = (
     *("override-tensor", "tensor-split", "split-mode", "main-gpu"),
 )
 PLACING = frozenset(f"server.{option}" for option in _PLACING_OPTIONS)
-_PLACES = ("path", "repo", "file", "quant")
-"""Of a model, a draft and a projector: who names a path means not the inherited repository, and so on."""
-_NO_PROJECTOR = "server.mmproj-auto"
 # The repositories that hold one model each; of a split model the first part is named.
 _KNOWN_FILES = {
     "ggml-org/gpt-oss-20b-GGUF": "gpt-oss-20b-mxfp4.gguf",
@@ -183,21 +182,7 @@ def _replaced(layer: Layer) -> frozenset[str]:
     replaced = layer.cleared | _other_placement(layer)
     if _ENGINE_KEYS & layer.values.keys():
         replaced |= _ENGINE_KEYS
-    if {"model.demo", "model.path", "model.repo"} & layer.values.keys():
-        replaced |= {"model"}  # a draft and a projector are made for one model
-    for section in ("model", fields.DRAFT, fields.PROJECTOR):
-        given = {place for place in _PLACES if f"{section}.{place}" in layer.values}
-        kept = {"repo"} if given <= {"file", "quant"} else set[str]()
-        replaced |= {f"{section}.{place}" for place in _PLACES if given and place not in kept}
-    if _names(fields.PROJECTOR, {*layer.values, *layer.cleared}):
-        replaced |= {_NO_PROJECTOR}
-    if _NO_PROJECTOR in layer.values:
-        replaced |= {fields.PROJECTOR}
-    return replaced
-
-
-def _names(section: str, keys: Collection[str]) -> bool:
-    return any(key == section or key.startswith(f"{section}.") for key in keys)
+    return replaced | replaced_models(layer.values.keys(), layer.cleared)
 
 
 def _other_placement(layer: Layer) -> frozenset[str]:
@@ -239,14 +224,7 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
             problems.append(_at(merged[small], small, most))
     source = merged.get("engine.source")
     is_command = source is not None and source.value == "command"
-    for key, needs, why in _NEEDS:
-        if key in merged and needs not in merged:
-            problems.append(_at(merged[key], key, f"{needs} is missing: {why}"))
-    for section in ("model", fields.DRAFT):
-        file, quant = f"{section}.file", f"{section}.quant"
-        if merged.keys() >= {file, quant}:
-            problems.append(_at(merged[quant], quant, f"{file} names the file already; take one of both out"))
-    problems += _companions(merged)
+    problems += [_at(merged[key], key, why) for key, why in contradictions(merged)]
     problems += _mixed_placement(merged)
     problems += _workers_by_hand(merged)
     problems += _of_a_worker(merged) if "lend.listen" in merged else []
@@ -257,22 +235,6 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
     if source and source.value != "path" and path:
         problems.append(_at(path, "engine.path", f"is not used with source: {source.value}"))
     return problems
-
-
-def _companions(merged: Mapping[str, Value]) -> Iterator[Problem]:
-    for section in (fields.DRAFT, fields.PROJECTOR):
-        path, file, repo = (f"{section}.{place}" for place in ("path", "file", "repo"))
-        if path in merged and {file, repo} & merged.keys():
-            yield _at(merged[path], path, f"only one {section.partition('.')[2]} can be meant, and its {repo} "
-                      f"or {file} is given too")
-        if file in merged and not {repo, "model.repo"} & merged.keys():
-            yield _at(merged[file], file, f"{repo} is missing: a file of its own is {path}")
-    if fields.PROJECTOR + ".repo" in merged and fields.PROJECTOR + ".file" not in merged:
-        key = f"{fields.PROJECTOR}.repo"
-        yield _at(merged[key], key, f"{fields.PROJECTOR}.file is missing: which of its files")
-    off = merged.get(_NO_PROJECTOR)
-    if off and off.value is False and _names(fields.PROJECTOR, merged):
-        yield _at(off, _NO_PROJECTOR, "a projector is named too (model.projector); take one of both out")
 
 
 def _of_a_worker(merged: Mapping[str, Value]) -> list[Problem]:
@@ -348,11 +310,6 @@ _ORDERED = (
     ("match.ram.min", "match.ram.max"),
     ("restart.backoff", "restart.backoff-limit"),
     ("health.start-timeout", "health.start-limit"),
-)
-_NEEDS = (
-    ("model.quant", "model.repo", "a quantisation is one of a repository's files"),
-    ("model.file", "model.repo", "a file of its own is model.path"),
-    ("model.draft.quant", "model.draft.repo", "a quantisation is one of a repository's files"),
 )
 
 
