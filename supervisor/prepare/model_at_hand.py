@@ -137,7 +137,7 @@ def with_headers(profile: Profile, model: Model, beside: Companions) -> Profile:
         return profile
     kind = meant.draft_type or (draft_type_of(beside.draft) if beside.draft else "simple")
     if beside.draft is None and (kind != "mtp" or not nextn_heads(model)):
-        what = "no head for several tokens (nextn) in it" if kind == "mtp" else f"no file of a {kind} draft"
+        what = "no head for several tokens (nextn) in it" if kind == "mtp" else f"no file for {kind}"
         raise _misfit(profile, "model.draft", kind, f"has {what}: name model.draft.path, or repo and file")
     if beside.draft and (why := draft_misfit(model, beside.draft, kind)):
         raise _misfit(profile, "model.draft", str(profile.server[DRAFT_FILE]), why)

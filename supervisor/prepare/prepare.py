@@ -180,7 +180,8 @@ def preview(
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
     model, build = None, None
     try:
-        profile, model, beside = read_model(with_hub_files(profile, paths), paths, write=False)
+        profile = with_hub_files(profile, paths)
+        profile, model, beside = read_model(profile, paths, write=False)
         build = found_engine(profile, model, context)
         launch = _fit_here(profile, model, build, context, paths, beside=beside)
     except Misfit:

@@ -1,20 +1,23 @@
 """Which model a profile runs, with what goes with it: a draft, and a projector."""
-# ruff: noqa: RUF009 - ``key`` makes a field
+# ruff: noqa: RUF009 - ``_key`` makes a field
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-from .declare import Limits, key
+from typing import Any, Literal
 
 DraftType = Literal["simple", "mtp", "eagle3", "dflash", "dspark"]
 DRAFT, PROJECTOR = "model.draft", "model.projector"
-_REPOSITORY: Limits = {"what": "a Hugging Face repository, owner/name", "pattern": r"[\w.-]+/[\w.-]+"}
-_FILE: Limits = {"what": "a file name", "pattern": r"[^\s\\]+"}
-_QUANT: Limits = {"what": "a quantisation such as Q4_K_M", "pattern": r"[\w.-]+"}
+_REPOSITORY = {"what": "a Hugging Face repository, owner/name", "pattern": r"[\w.-]+/[\w.-]+"}
+_FILE = {"what": "a file name", "pattern": r"[^\s\\]+"}
+_QUANT = {"what": "a quantisation such as Q4_K_M", "pattern": r"[\w.-]+"}
+
+
+def _key(default: object, about: str, name: str = "", **limits: object) -> Any:  # noqa: ANN401 - a field
+    """As `declare.key`, which would lengthen every chain of imports to a profile."""
+    return field(default=default, metadata={"about": about, "name": name, **limits})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +38,36 @@ class ModelSource:
     repository.
     """
 
-    path: Path | None = key(None, "A GGUF file; of a split model, the first part.")
-    repo: str | None = key(None, "A Hugging Face repository, owner/name.", **_REPOSITORY)
-    file: str | None = key(None, "The GGUF file in it; of a split one, the first part.", **_FILE)
-    quant: str | None = key(
+    path: Path | None = _key(None, "A GGUF file; of a split model, the first part.")
+    repo: str | None = _key(None, "A Hugging Face repository, owner/name.", **_REPOSITORY)
+    file: str | None = _key(None, "The GGUF file in it; of a split one, the first part.", **_FILE)
+    quant: str | None = _key(
         None,
         "Which quantisation of the repository, in place of a file: Q4_K_M. With neither, it is Q4_K_M, else "
         "Q8_0, else the first file.",
         **_QUANT,
     )
     demo: bool = False
-    draft_path: Path | None = key(None, "A GGUF file with the draft model.", "draft.path")
-    draft_repo: str | None = key(
+    draft_path: Path | None = _key(None, "A GGUF file with the draft model.", "draft.path")
+    draft_repo: str | None = _key(
         None, "Its repository, owner/name; without it, the model's own.", "draft.repo", **_REPOSITORY
     )
-    draft_file: str | None = key(None, "The draft's file in that repository.", "draft.file", **_FILE)
-    draft_quant: str | None = key(
+    draft_file: str | None = _key(None, "The draft's file in that repository.", "draft.file", **_FILE)
+    draft_quant: str | None = _key(
         None, "Which quantisation of draft.repo, in place of a file.", "draft.quant", **_QUANT
     )
-    draft_type: DraftType | None = key(
+    draft_type: DraftType | None = _key(
         None,
         "How it drafts: 'simple' is a small model of its own; 'mtp' is the model's own head for several "
         "tokens, inside it or in a file; 'eagle3', 'dflash' and 'dspark' are made for one model. Without it: "
         "what the file of the draft tells.",
         "draft.type",
     )
-    projector_path: Path | None = key(None, "A GGUF file with the projector.", "projector.path")
-    projector_repo: str | None = key(
+    projector_path: Path | None = _key(None, "A GGUF file with the projector.", "projector.path")
+    projector_repo: str | None = _key(
         None, "Its repository, owner/name; without it, the model's own.", "projector.repo", **_REPOSITORY
     )
-    projector_file: str | None = key(
+    projector_file: str | None = _key(
         None, "The projector's file in that repository.", "projector.file", **_FILE
     )
 
