@@ -101,7 +101,7 @@ class Ground(Home):
             self.run("start", "--profile", self.names[0], "--detach", timeout=HUNG_SECONDS)
         for each in self.status()["servers"]:
             if each["state"] in {"stopped", "failed"}:
-                self.tell(op="load", server=each["name"])
+                self.run("load", each["profile"], code=None, timeout=HUNG_SECONDS)
 
     def load(self, workers: int = 6, seed: int = 0) -> Load:
         return Load(self.port, {name: questions_of(answer_of(name)) for name in self.names}, workers, seed)
@@ -183,10 +183,8 @@ class Ground(Home):
     def leftovers(self) -> list[str]:
         """Processes of this home, sockets, held locks and temporary files, once its daemon has ended."""
         left = [f"process {each.pid}: {' '.join(each.cmdline())}" for each in self.processes()]
-        inodes = {path.stat().st_ino: path for path in self.root.rglob("*.lock")}
-        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
-            inode = int(line.split()[-3].rpartition(":")[2])
-            left += [f"lock {inodes[inode]}"] if inode in inodes else []
+        held = set(Path("/proc/locks").read_text(encoding="ascii").split())
+        left += [f"lock {path}" for path in self.root.rglob("*.lock") if _in_proc(path) in held]
         names = ("*.sock", "control.json", "*.new", "*.part")
         left += [str(path) for name in names for path in self.root.rglob(name)]
         left += [str(path) for path in (self.root / "tmp").iterdir()]
@@ -263,6 +261,12 @@ class Ground(Home):
             yield
         finally:
             filler.unlink()
+
+
+def _in_proc(path: Path) -> str:
+    """How ``/proc/locks`` names a file."""
+    found = path.stat()
+    return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
 
 
 def json_of(done: subprocess.CompletedProcess[str]) -> Any:

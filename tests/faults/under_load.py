@@ -367,7 +367,7 @@ def _(ground: Ground, chance: Random) -> None:
 def _(ground: Ground, chance: Random) -> None:
     name = chance.choice(ground.names[1:])
     ground.tell(op="stop", server=name)
-    ground.tell(op="load", server=name)
+    ground.run("load", name, code=None)
 
 
 @under_load(
