@@ -26,9 +26,7 @@ _FEW_OUTPUTS = 9460  # #23861: logits of one token for each slot; before that of
 _KINDS: Mapping[str, TensorKind] = {kind.name: kind for kind in KINDS.values()}
 _LOAD_MODES = ("auto", "none", "mmap", "mlock", "mmap+mlock", "dio")
 _SPLIT_MODES = ("layer", "none", "row", "tensor")
-_NOT_COUNTED = (
-    "spec-draft-model", "spec-draft-hf", "spec-type", "mmproj", "mmproj-url", "lora", "control-vector",
-)  # fmt: skip
+_NOT_COUNTED = ("lora", "control-vector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +199,9 @@ def _rounded(tokens: int) -> int:
 def _outputs(read: Reader, build: int | None, *, batch: int, ubatch: int, slots: int) -> int:
     if _reads(read):
         return min(ubatch, batch)
-    return ubatch if build is not None and build < _FEW_OUTPUTS else min(ubatch, slots)
+    return (
+        ubatch if build is not None and build < _FEW_OUTPUTS else min(ubatch, slots * (1 + _proposed(read)))
+    )
 
 
 def _reads(read: Reader) -> bool:
@@ -256,6 +256,19 @@ def _drafted(read: Reader) -> int:
     """need_n_rs_seq in common/common.h."""
     with_states = {"draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark"}
     return read.integer("spec-draft-n-max", 3) if with_states & set(_speculation(read)) else 0
+
+
+_PROPOSED: Mapping[str, tuple[str, int]] = {
+    "draft-": ("spec-draft-n-max", 3), "ngram-mod": ("spec-ngram-mod-n-max", 64), "ngram-cache": ("", 8),
+    "ngram-simple": ("spec-ngram-simple-size-m", 48), "ngram-map-k": ("spec-ngram-map-k-size-m", 48),
+    "ngram-map-k4v": ("spec-ngram-map-k4v-size-m", 48),
+}  # fmt: skip
+
+
+def _proposed(read: Reader) -> int:
+    """Most tokens that are checked at once besides the next one: common_speculative_n_max."""
+    kinds = ("draft-" if kind.startswith("draft-") else kind for kind in _speculation(read))
+    return max((read.integer(*_PROPOSED[kind]) for kind in kinds if kind in _PROPOSED), default=0)
 
 
 def _cache_ram(read: Reader, build: int | None) -> int | None:
