@@ -22,6 +22,7 @@ _CELLS = 256  # n_ctx and n_ctx_seq are rounded up to it: llama_context
 _AUTO_SLOTS = 6925  # #16736: four slots that share their cells, where the number is left open
 _PROMPT_CACHE = 6723  # #16391
 _CHECKPOINTS = 6160
+_LAZY = 10588
 _FEW_OUTPUTS = 9460  # #23861: logits of one token for each slot; before that of every token of a batch
 _KINDS: Mapping[str, TensorKind] = {kind.name: kind for kind in KINDS.values()}
 _LOAD_MODES = ("auto", "none", "mmap", "mlock", "mmap+mlock", "dio")
@@ -70,6 +71,7 @@ class Settings:
     repack: bool
     host_buffers: bool
     load_mode: str  # one of _LOAD_MODES
+    lazy_over_bytes: int | None  # larger embeddings per layer stay in the file; None: none does
     cache_ram_bytes: int | None  # None is without a limit
     fit: bool
     left_open: tuple[str, ...]
@@ -157,6 +159,7 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         repack=read.flag("repack", default=True),
         host_buffers=not read.flag("no-host", default=False),
         load_mode=read.choice("load-mode", _LOAD_MODES),
+        lazy_over_bytes=_lazy_over(read, build),
         cache_ram_bytes=_cache_ram(read, build),
         fit=read.text("fit", "on") != "off" and (build is None or build >= 7407),  # #16653
         left_open=tuple(name for name in ("ctx-size", "gpu-layers") if options.get(name, "auto") == "auto"),
@@ -269,6 +272,13 @@ def _proposed(read: Reader) -> int:
     """Most tokens that are checked at once besides the next one: common_speculative_n_max."""
     kinds = ("draft-" if kind.startswith("draft-") else kind for kind in _speculation(read))
     return max((read.integer(*_PROPOSED[kind]) for kind in kinds if kind in _PROPOSED), default=0)
+
+
+def _lazy_over(read: Reader, build: int | None) -> int | None:
+    """lazy_read::add in src/llama-model-loader.cpp."""
+    mode = read.choice("lazy-mode", ("auto", "on", "off"))
+    is_off = mode == "off" or (build is not None and build < _LAZY)
+    return None if is_off else (0 if mode == "on" else 4 * 1024 * _MIB)
 
 
 def _cache_ram(read: Reader, build: int | None) -> int | None:
