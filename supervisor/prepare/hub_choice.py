@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+from ..decoding import decode
 from ..errors import NetworkError, NotFound
 from ..files import JsonFile
 from ..model.locate import hub_caches, llama_caches, locate, locate_whole, snapshots
@@ -105,7 +106,7 @@ def _key(model: ModelSource) -> str:
 def _choices(paths: Paths) -> JsonFile[Mapping[str, HubChoice]]:
     return JsonFile(
         paths.cache / "hub-choices.json",
-        parse=lambda document: {key: HubChoice(**value) for key, value in document["choices"].items()},
+        parse=lambda document: {key: decode(HubChoice, value) for key, value in document["choices"].items()},
         render=lambda choices: {"choices": {key: asdict(value) for key, value in choices.items()}},
         empty={},
     )
