@@ -149,6 +149,6 @@ def _read(fd: int) -> dict[str, Any]:
     os.lseek(fd, 0, os.SEEK_SET)
     try:
         holder = json.loads(os.read(fd, 64 * 1024))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}
