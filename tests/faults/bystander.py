@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from types import TracebackType
 from typing import Self
 
 import psutil
@@ -29,16 +28,19 @@ class Bystander:
         self.pid = self._process.pid
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
 
     def harm(self) -> str:
-        """What was done to it, and its end: nobody may signal it after this."""
+        """What was done to it; it is ended with this."""
         if self._process.poll() is not None:
             return f"ended with {self._process.returncode}"
         if psutil.Process(self.pid).status() == psutil.STATUS_STOPPED:
             return "was stopped"
         self._process.kill()
-        signals = self._process.communicate()[0].split()
+        assert self._process.stdout
+        signals = self._process.stdout.read().split()
         return f"got signals {b', '.join(signals).decode()}" if signals else ""

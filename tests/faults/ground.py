@@ -23,8 +23,8 @@ from supervisor.model import demo
 
 from ..e2e.conftest import BUILT, Home, free_port, is_free
 from ..e2e.gateway_load import demo_profile
-from ..e2e.test_main_job import lives
 from ..fakes.binaries import fake_server
+from .bystander import Bystander
 from .load import HUNG_SECONDS, Load, Question, ask, questions_of
 
 NAMES = ("one", "two", "three")
@@ -47,6 +47,7 @@ class Ground(Home):
     """``names`` are the models that clients ask for; the first one is the main server's."""
 
     names: Sequence[str] = NAMES[:1]
+    strangers: list[Bystander] = field(default_factory=list)
     took: float | None = None  # seconds until all was well again, where that was measured
     _undo: list[Callable[[], object]] = field(default_factory=list)
 
@@ -182,7 +183,7 @@ class Ground(Home):
 
     def leftovers(self) -> list[str]:
         """Processes of this home, sockets, held locks and temporary files, once its daemon has ended."""
-        left = [f"process {each.pid}: {' '.join(each.cmdline())}" for each in self.processes()]
+        left = [f"process {each.pid}: {' '.join(words)}" for each, words in self.commands().items()]
         held = set(Path("/proc/locks").read_text(encoding="ascii").split())
         left += [f"lock {path}" for path in self.root.rglob("*.lock") if _in_proc(path) in held]
         names = ("*.sock", "control.json", "*.new", "*.part")
@@ -192,16 +193,31 @@ class Ground(Home):
 
     def processes(self) -> list[psutil.Process]:
         """Those that run in this home or for it."""
-        found = []
+        return list(self.commands())
+
+    def commands(self) -> dict[psutil.Process, list[str]]:
+        """Their command lines."""
+        found = {}
         for each in psutil.process_iter():
             with suppress(psutil.Error):
-                mine = str(self.root) in " ".join(each.cmdline()) or self._is_in(each)
-                if mine and lives(each) and each.pid != os.getpid():
-                    found.append(each)
+                words = each.cmdline()
+                if words and each.pid != os.getpid() and (str(self.root) in " ".join(words) or self._is_in(each)):
+                    found[each] = words
         return found
 
     def _is_in(self, process: psutil.Process) -> bool:
         return process.environ().get("GOSS_SUPERVISOR_HOME") == str(self.root)
+
+    def stranger(self) -> Bystander:
+        """A process that nobody may touch; see `harm`."""
+        self.strangers.append(stranger := Bystander().__enter__())
+        self.at_the_end(lambda: stranger.__exit__())
+        return stranger
+
+    def harm(self) -> list[str]:
+        """What was done to strangers; they are ended."""
+        done, self.strangers = [each.harm() for each in self.strangers], []
+        return [each for each in done if each]
 
     # --- what is done to it
 
@@ -215,7 +231,7 @@ class Ground(Home):
             with suppress(psutil.NoSuchProcess):
                 process.resume()
 
-    def cut(self, chance: random.Random, *words: str, most: float = 1.0) -> None:
+    def cut(self, chance: random.Random, *words: str, most: float = 1.2) -> None:
         """Kill a command of ours at some moment of its work."""
         process = subprocess.Popen(
             self.command(*words), env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
