@@ -46,6 +46,10 @@ class ProfileStore:
         self.shipped_dir = shipped_dir or shipped_folder()
         self.settings = user_dir.parent / "config.yaml"  # see settings
 
+    def shipped(self) -> ProfileStore:
+        """The same without anything of the user's."""
+        return ProfileStore(self.user_dir / "none", self.shipped_dir)
+
     def list(self) -> tuple[StoredProfile, ...]:
         """All profiles by name; a shadowed one is not listed on its own."""
         shipped = {path.stem: path for path in _profiles_in(self.shipped_dir)}
