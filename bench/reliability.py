@@ -4,9 +4,9 @@ Injects every fault of tests/faults/, one after the other, and says what was pro
     bench/reliability.py [--only WORDS] [--write docs/reliability.md] [ENGINE]
 
 Each fault has a home of its own; those that happen while clients ask share one as long as all is well.  The
-engine is the real llama-server with the demo model, or the scripted one where a real one cannot be made to show
-it.  Takes some ten minutes on two cores; as root it also fills disks (tmpfs).  Ends with 1 where something was
-seen that was not promised.
+engine is the real llama-server with the demo model, or the scripted one where a real one cannot be made to
+show it.  Takes some ten minutes on two cores; as root it also fills disks (tmpfs).  Ends with 1 where
+something was seen that was not promised.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Runner:
 def table(seen: Sequence[Seen]) -> str:
     wrong = sum(each.what.startswith(NOT) for each in seen)
     seconds = sum(each.seconds for each in seen)
-    parts = [f"{versions()}: {len(seen)} faults in {seconds / 60:.0f} minutes, {len(seen) - wrong} as promised.\n"]
+    told = f"{len(seen)} faults in {seconds / 60:.0f} minutes, {len(seen) - wrong} as promised"
+    parts = [f"{versions()}: {told}.\n"]
     for section, some in groupby(seen, key=lambda each: each.fault.section):
         parts.append(f"\n### {section}\n\n| fault | how it is injected | promised | seen | well after |\n")
         parts.append("|---|---|---|---|---|\n")

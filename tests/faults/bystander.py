@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from typing import Self
 
 import psutil
 
+_LAST = signal.SIGRTMAX
 _PROGRAM = """
 import os, signal
 def said(number, _): os.write(1, f"{number}\\n".encode())
@@ -22,7 +25,9 @@ class Bystander:
 
     def __enter__(self) -> Self:
         # A folder of its own: its command line names nothing of a home.
-        self._process = subprocess.Popen([sys.executable, "-S", "-E", "-c", _PROGRAM], stdout=subprocess.PIPE, cwd="/")
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", _PROGRAM], stdout=subprocess.PIPE, cwd="/"
+        )
         assert self._process.stdout
         assert self._process.stdout.readline() == b"ready\n"
         self.pid = self._process.pid
@@ -36,11 +41,14 @@ class Bystander:
 
     def harm(self) -> str:
         """What was done to it; it is ended with this."""
-        if self._process.poll() is not None:
-            return f"ended with {self._process.returncode}"
         if psutil.Process(self.pid).status() == psutil.STATUS_STOPPED:
             return "was stopped"
-        self._process.kill()
+        os.kill(self.pid, _LAST)  # is heard after all that were sent before; a zombie takes it too
         assert self._process.stdout
-        signals = self._process.stdout.read().split()
-        return f"got signals {b', '.join(signals).decode()}" if signals else ""
+        heard = []
+        while (line := self._process.stdout.readline()) not in {b"", b"%d\n" % _LAST}:
+            heard.append(line.decode().strip())
+        self._process.kill()
+        if (ended := self._process.wait()) != -signal.SIGKILL or not line:
+            return f"ended with {ended}"
+        return f"got signals {', '.join(heard)}" if heard else ""

@@ -61,7 +61,9 @@ class Report:
     def is_well(self) -> bool:
         """Nothing happened that must not."""
         forbidden = sum(self.verdicts[each] for each in ("wrong", "cut clean", "hung"))
-        return not (forbidden or self.troubles or self.strangers or self.leftovers) and bool(self.verdicts["whole"])
+        return not (forbidden or self.troubles or self.strangers or self.leftovers) and bool(
+            self.verdicts["whole"]
+        )
 
     @property
     def verdicts(self) -> Counter[str]:
@@ -86,7 +88,7 @@ class Report:
             "strangers_signalled": self.strangers,
             "leftovers": self.leftovers,
             "troubles": self.troubles,
-            "recovery_seconds": _distribution(seconds),
+            "recovery_seconds": distribution(seconds),
             "slowest_recovery_after": max(self.recoveries, default=(0.0, ""))[1],
             "daemons": len(self.lives),
             "longest_life_seconds": round(longest.seconds, 1),
@@ -94,7 +96,9 @@ class Report:
             "grown_bytes_in_it": longest.grown(1),
             "grown_descriptors_in_it": longest.grown(2),
             "most_bytes": max((each[1] for life in self.lives.values() for each in life.samples), default=0),
-            "broken_by": dict(Counter(each.detail for each in self.asked if each.verdict == "broken").most_common()),
+            "broken_by": dict(
+                Counter(each.detail for each in self.asked if each.verdict == "broken").most_common()
+            ),
             "by_fault": dict(self.faults.most_common()),
             "false_answers": [
                 f"{each.model}: {each.verdict}: {each.detail}"
@@ -104,7 +108,7 @@ class Report:
         }
 
 
-def _distribution(seconds: Sequence[float]) -> dict[str, float]:
+def distribution(seconds: Sequence[float]) -> dict[str, float]:
     if not seconds:
         return {}
     p95 = seconds[min(len(seconds) - 1, round(0.95 * (len(seconds) - 1)))]
@@ -115,13 +119,15 @@ def _distribution(seconds: Sequence[float]) -> dict[str, float]:
 def run(
     root: Path,
     faults: Sequence[Fault],
-    seconds: float,
+    *,
+    seconds: float = 0.0,
+    least: int = 0,
     seed: int,
-    say: Callable[[str], None],
+    say: Callable[[str], None] = lambda _: None,
     workers: int = 6,
 ) -> Report:
     """
-    So long, from the moment at which all models answer; then a stop, and a look at what is left.  What ends the
+    So long, and until so many faults were injected, from the moment at which all models answer; then a stop, and a look at what is left.  What ends the
     daemon comes in the second half only, so that one daemon lives long enough to be seen growing.
     """
     report, chance = Report(seed), random.Random(seed)
@@ -133,7 +139,7 @@ def run(
         with ground.load(workers, seed) as load:
             _recover(ground, began, "the start", report)
             drawn: list[Fault] = []
-            while time.monotonic() - began < seconds:
+            while time.monotonic() - began < seconds or sum(report.faults.values()) < least:
                 is_late = time.monotonic() - began > seconds / 2
                 some = [each for each in faults if is_late or not each.ends_daemon]
                 drawn = drawn or chance.sample(some, len(some))  # each once before any comes twice

@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from .fault import fault
-from .ground import Ground, answer_of
-from .load import Load, questions_of
+from .ground import Ground
 
-KILLED, FILES, HANGS = "The daemon is killed", "Files that the daemon finds", "The daemon and its commands"
+KILLED, FILES = "The daemon is killed", "Files that the daemon finds"
 _PATIENCE = 30.0
 
 
@@ -34,27 +30,9 @@ def _kill(ground: Ground) -> None:
     assert len(gone) == len(ended)
 
 
-def _goes_on(ground: Ground) -> str:
-    """The next start works, and leaves nothing at its end."""
-    began = time.monotonic()
-    ground.scripted()
-    ground.up()
-    ground.recover(began)
-    return f"the next start answers; {ground.end()}"
-
-
-def _asked(ground: Ground, *words: str) -> subprocess.Popen[bytes]:
-    """A command that goes on in the background."""
-    process = subprocess.Popen(
-        ground.command(*words), env=ground.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    ground.at_the_end(lambda: (process.kill(), process.wait()))
-    return process
-
-
 def _while_it_loads(ground: Ground) -> None:
     ground.scripted(load=3600)
-    _asked(ground, "start", "-p", "one", "-d")
+    ground.begin("start", "-p", "one", "-d")
     deadline = time.monotonic() + _PATIENCE
     while not ground.is_there():
         assert time.monotonic() < deadline
@@ -65,7 +43,7 @@ def _while_it_loads(ground: Ground) -> None:
 def _while_it_stops(ground: Ground) -> None:
     ground.scripted(term="ignore", sections={"stop": {"grace": "1h"}})
     ground.up()
-    _asked(ground, "stop")
+    ground.begin("stop")
     ground.until_state("stopping")
 
 
@@ -106,7 +84,7 @@ for _state, _reach in (
     def _(ground: Ground, reach: Callable[[Ground], None] = _reach) -> str:
         reach(ground)
         _kill(ground)
-        return _goes_on(ground)
+        return ground.goes_on()
 
 
 @fault(
@@ -118,12 +96,12 @@ for _state, _reach in (
 def _(ground: Ground) -> str:
     ground.scripted()
     for moment in (0.1, 0.3, 0.6, 1.0, 1.5):
-        _asked(ground, "start", "-p", "one", "-d")
+        ground.begin("start", "-p", "one", "-d")
         time.sleep(moment)
         for each in ground.processes():
             if each.is_running():
                 each.kill()
-    return _goes_on(ground)
+    return ground.goes_on()
 
 
 @fault(
@@ -139,7 +117,7 @@ def _(ground: Ground) -> str:
     ground.up()
     with ground.full_disk():
         _kill(ground)
-    return _goes_on(ground)
+    return ground.goes_on()
 
 
 # --- files
@@ -199,7 +177,7 @@ for _file, _how, _spoil in (
         path = ground.root / file
         path.parent.mkdir(parents=True, exist_ok=True)
         spoil(path)
-        return _goes_on(ground)
+        return ground.goes_on()
 
 
 @fault(
@@ -234,186 +212,3 @@ def _(ground: Ground) -> str:
         other.execute("ROLLBACK")
     other.close()
     return f"whole answers; {ground.end()}"
-
-
-# --- it hangs, and commands
-
-
-@fault(
-    HANGS,
-    "it stands still for good",
-    how="SIGSTOP; a command waits 10 to 30 s for it",
-    promise="`status` names the process and what to do; `stop --now` ends it and its server",
-)
-def _(ground: Ground) -> str:
-    ground.scripted()
-    ground.up()
-    daemon = ground.daemon()
-    daemon.suspend()
-    began = time.monotonic()
-    done = ground.run("status", code=None, waits=True)
-    assert str(daemon.pid) in done.stderr, done.stderr
-    seconds = time.monotonic() - began
-    ground.run("stop", "--now", code=None, waits=True)
-    ground.took = time.monotonic() - began
-    assert not (left := ground.leftovers()), left
-    return f"`status` after {seconds:.0f} s: {ground.plain(done.stderr).replace(str(daemon.pid), 'PID')}; nothing left"
-
-
-def _superseded(ground: Ground, first: list[str], then: list[str]) -> str:
-    process = subprocess.Popen(
-        ground.command(*first), env=ground.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    ground.until_state("starting", "two")
-    second = ground.run(*then, code=None)
-    said = process.communicate(timeout=_PATIENCE)[1]
-    assert process.returncode == 12, (process.returncode, said)
-    return f"exit codes 12 and {second.returncode}: {ground.plain(said)}"
-
-
-@fault(
-    HANGS,
-    "two switches at once",
-    how="`switch two`, which loads for an hour, and `switch one` meanwhile",
-    promise="the earlier one ends as superseded, exit code 12; the later one counts",
-)
-def _(ground: Ground) -> str:
-    ground.scripted("two", load=3600)
-    ground.scripted()
-    ground.up()
-    seen = _superseded(ground, ["switch", "two"], ["switch", "one"])
-    assert (became := ground.ask()) == "whole", became
-    return seen
-
-
-@fault(
-    HANGS,
-    "a stop while a model loads",
-    how="`switch two`, which loads for an hour, and `stop` meanwhile",
-    promise="the switch ends at once, and nothing is left",
-)
-def _(ground: Ground) -> str:
-    ground.scripted("two", load=3600)
-    ground.scripted()
-    ground.up()
-    seen = _superseded(ground, ["switch", "two"], ["stop"])
-    assert not (left := ground.leftovers()), left
-    return seen
-
-
-@fault(
-    HANGS,
-    "a start while it stops",
-    how="`start` during a `stop` that takes 4 s, since the server ignores SIGTERM",
-    promise="the start waits or is refused with the reason; the next one works",
-)
-def _(ground: Ground) -> str:
-    ground.scripted(term="ignore")
-    ground.up()
-    stopping = _asked(ground, "stop")
-    ground.until_state("stopping")
-    done = ground.run("start", "-p", "one", "-d", code=None, waits=True)
-    assert "Traceback" not in done.stderr
-    stopping.wait(_PATIENCE)
-    seen = f"exit code {done.returncode}: {ground.plain(done.stderr or done.stdout)}"
-    began = time.monotonic()
-    ground.up()
-    ground.recover(began)
-    return f"{seen.partition(' (pid')[0]}; then it answers"
-
-
-@fault(
-    HANGS,
-    "`start --detach` is killed in the middle",
-    how="`kill -9` of the command after 0.1 to 4 s, without a daemon; five times",
-    promise="a daemon that has begun goes on, or none has; the next start works or says that it runs",
-)
-def _(ground: Ground) -> str:
-    ground.scripted()
-    chance, ran = random.Random(1), 0
-    for _ in range(5):
-        ground.cut(chance, "start", "-p", "one", "-d", most=4)
-        ran += ground.is_there()
-        ground.run("stop", code=None)
-    return f"{ran} of 5 began; {_goes_on(ground)}"
-
-
-@fault(
-    HANGS,
-    "`bench` is killed, and no daemon ran before",
-    how="`kill -9` of the command, whose own daemon serves its model",
-    promise="that daemon ends its server, and itself",
-)
-def _(ground: Ground) -> str:
-    ground.write_profile("one")
-    bench = _asked(ground, "bench", "one")
-    deadline = time.monotonic() + _PATIENCE
-    while not any("--host" in words for words in ground.commands().values()):
-        assert time.monotonic() < deadline, "bench starts no server"
-        time.sleep(0.05)
-    bench.kill()
-    bench.wait()
-    began = time.monotonic()
-    while left := ground.leftovers():
-        assert time.monotonic() - began < 60, left
-        time.sleep(0.1)
-    ground.took = time.monotonic() - began
-    return "nothing is left"
-
-
-@fault(
-    HANGS,
-    "a client waits when the daemon is stopped",
-    how="`stop --now` while a request waits for a model that loads for an hour",
-    promise="the client is told so, at once",
-)
-def _(ground: Ground) -> str:
-    ground.scripted(sections={"gateway": {"preload": False}}, load=3600)
-    ground.up()
-    with Load(ground.port, {"one": questions_of(answer_of("one"))[:1]}, 1) as load:
-        ground.until_state("starting")
-        ground.run("stop", "--now")
-        load.more(1)
-    first = load.asked[0]
-    assert (first.verdict, first.detail) == ("broken", "stopping"), first
-    return "503 `stopping`"
-
-
-@fault(
-    HANGS,
-    "a command without a daemon",
-    how="`status`, `stop`, `load`, `logs`, `ps`",
-    promise="exit code 3, or what is known without one; no traceback",
-)
-def _(ground: Ground) -> str:
-    ground.write_profile("one")
-    seen: dict[str, Any] = {}
-    for words in (("status",), ("stop",), ("load", "one"), ("ps",), ("status", "--json")):
-        done = ground.run(*words, code=None)
-        assert "Traceback" not in done.stderr
-        seen[" ".join(words)] = done.returncode
-    assert set(seen.values()) <= {0, 3}, seen
-    return ", ".join(f"`{words}` {code}" for words, code in seen.items())
-
-
-@fault(
-    HANGS,
-    "the terminal goes",
-    how="SIGHUP to a foreground start's process, and its pipe is closed",
-    promise="it reads its files again and goes on serving",
-)
-def _(ground: Ground) -> str:
-    ground.scripted()
-    process = ground.foreground("one")
-    deadline = time.monotonic() + _PATIENCE
-    while not ground.is_there() or ground.status()["server"]["state"] != "ready":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert process.stdout
-    process.stdout.close()
-    process.stdout = None  # which `close` would read
-    os.kill(process.pid, signal.SIGHUP)
-    ground.recover(time.monotonic())
-    return f"it serves; {ground.end()}"
-
-

@@ -7,10 +7,11 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,22 +50,18 @@ class Ground(Home):
     names: Sequence[str] = NAMES[:1]
     strangers: list[Bystander] = field(default_factory=list)
     took: float | None = None  # seconds until all was well again, where that was measured
-    _undo: list[Callable[[], object]] = field(default_factory=list)
+    after: ExitStack = field(default_factory=ExitStack)  # what is undone once its daemon has ended
 
     @classmethod
     @contextmanager
     def fresh(cls, root: Path) -> Iterator[Ground]:
         ground = cls(root, port=free_port())
         (root / "tmp").mkdir(parents=True)
-        try:
-            yield ground
-        finally:
-            for undo in reversed(ground._undo):
-                undo()
-            ground.close()
-
-    def at_the_end(self, undo: Callable[[], object]) -> None:
-        self._undo.append(undo)
+        with ground.after:
+            try:
+                yield ground
+            finally:
+                ground.close()
 
     @property
     def env(self) -> dict[str, str]:
@@ -175,6 +172,14 @@ class Ground(Home):
         line = line.replace(str(self.root), "HOME").replace(str(self.port), "PORT").replace("|", "\\|")
         return line if len(line) < 200 else f"{line[:197]}…"
 
+    def goes_on(self) -> str:
+        """The next start works, with the scripted server, and leaves nothing at its end."""
+        began = time.monotonic()
+        self.scripted()
+        self.up()
+        self.recover(began)
+        return f"the next start answers; {self.end()}"
+
     def end(self) -> str:
         """Stop it, and nothing is left."""
         self.run("stop")
@@ -201,7 +206,11 @@ class Ground(Home):
         for each in psutil.process_iter():
             with suppress(psutil.Error):
                 words = each.cmdline()
-                if words and each.pid != os.getpid() and (str(self.root) in " ".join(words) or self._is_in(each)):
+                if (
+                    words
+                    and each.pid != os.getpid()
+                    and (str(self.root) in " ".join(words) or self._is_in(each))
+                ):
                     found[each] = words
         return found
 
@@ -210,8 +219,7 @@ class Ground(Home):
 
     def stranger(self) -> Bystander:
         """A process that nobody may touch; see `harm`."""
-        self.strangers.append(stranger := Bystander().__enter__())
-        self.at_the_end(lambda: stranger.__exit__())
+        self.strangers.append(stranger := self.after.enter_context(Bystander()))
         return stranger
 
     def harm(self) -> list[str]:
@@ -231,11 +239,18 @@ class Ground(Home):
             with suppress(psutil.NoSuchProcess):
                 process.resume()
 
-    def cut(self, chance: random.Random, *words: str, most: float = 1.2) -> None:
-        """Kill a command of ours at some moment of its work."""
+    def begin(self, *words: str) -> subprocess.Popen[bytes]:
+        """A command of ours that goes on in the background."""
         process = subprocess.Popen(
             self.command(*words), env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        self.after.callback(process.wait)
+        self.after.callback(process.kill)
+        return process
+
+    def cut(self, chance: random.Random, *words: str, most: float = 1.2) -> None:
+        """Kill a command of ours at some moment of its work."""
+        process = self.begin(*words)
         with suppress(subprocess.TimeoutExpired):
             process.wait(chance.uniform(0.1, most))
         process.kill()
@@ -247,6 +262,15 @@ class Ground(Home):
             return self.ask_daemon(**request)
         except SupervisorError as error:
             return {"error": str(error)}
+
+    def send(self, data: bytes, *, read: bool = True) -> None:
+        """To the control socket, whatever it is."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(self.root / "run" / "control.sock"))
+            client.sendall(data)
+            if read:
+                client.recv(65536)
 
     def is_there(self) -> bool:
         try:
@@ -264,7 +288,7 @@ class Ground(Home):
             return
         mounted = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "none", str(self.root)]
         subprocess.run(mounted, check=True)
-        self.at_the_end(lambda: subprocess.run(["umount", "-l", str(self.root)], check=True))
+        self.after.callback(subprocess.run, ["umount", "-l", str(self.root)], check=True)
         (self.root / "tmp").mkdir()
 
     @contextmanager
