@@ -18,6 +18,7 @@ from ..options.option_types import OptionValue
 from .accounts import RAM, Account, Figure, Ledger
 from .context import trunk
 from .memory_settings import Reader
+from .projector import projector_bytes
 from .verdict import size
 from .weights import layer_of
 
@@ -144,18 +145,31 @@ def _plus(account: Account, taken: CompanionBytes) -> Account:
 
 
 def _with_projector(ledger: Ledger, projector: Model, read: Reader) -> Ledger:
-    """All of it is on one device, which has nothing to do with where the layers are."""
-    weights, compute = projector_bytes(projector)
-    place = _projector_place(ledger, read)
-    in_ram = place == RAM  # its weights are read into memory, not mapped
+    """
+    All of it is on one device, which has nothing to do with where the layers are.  Its buffer grows with the
+    first large picture, and stays so.
+    """
+    settings = ledger.settings
+    found = projector_bytes(
+        projector,
+        flash=settings is None or settings.flash,
+        most_tokens=read.integer("image-max-tokens", 0) or None,
+    )
+    total, place = found.weights + found.largest, _projector_place(ledger, read)
     accounts = tuple(
-        _plus(each, CompanionBytes(weights + compute, weights + compute)) if each.pool.name == place else each
+        _plus(each, CompanionBytes(total, total)) if each.pool.name == place else each
         for each in ledger.accounts
     )
-    where = "in RAM" if in_ram else f"on {place}"
-    notes = [*ledger.notes, f"the projector takes {size(weights + compute)} {where}"]
-    if projector.values.get("clip.has_audio_encoder"):
-        notes.append("What the projector needs to read sound is not counted, only its weights.")
+    where = "in RAM" if place == RAM else f"on {place}"
+    less = f", {size(found.largest - found.compute)} of it from the first large picture on"
+    notes = [
+        *ledger.notes,
+        f"the projector takes {size(total)} {where}{less * (found.largest > found.compute)}",
+    ]
+    if not found.is_known:
+        notes.append(
+            "What this kind of projector computes was not measured: of sound only weights are counted."
+        )
     return replace(ledger, accounts=accounts, notes=tuple(notes))
 
 
@@ -166,48 +180,3 @@ def _projector_place(ledger: Ledger, read: Reader) -> str:
     if not read.flag("mmproj-offload", default=True) or named == "none" or not gpus:
         return RAM
     return named if named in gpus else gpus[0]
-
-
-_WARM_UP_SIDES: Mapping[str, int] = {
-    "gemma4v": 16, "pixtral": 16, "qwen2vl_merger": 46, "qwen2.5vl_merger": 46, "qwen3vl_merger": 46,
-}  # fmt: skip
-"""
-Tokens on each side of the picture that memory is reserved for (set_warmup_n_tokens in tools/mtmd/clip.cpp);
-for other kinds it is as large as clip.vision.image_size.  A larger picture takes more.
-"""
-
-
-def projector_bytes(projector: Model) -> tuple[int, int]:
-    """
-    The weights, and the buffer for one picture: as wide as the widest step for each patch.
-
-    The widths were found with the engine (docs/memory.md).
-    """
-    weights = projector.weights_bytes or projector.size_bytes
-    number = projector.number
-    patch = number("vision.patch_size") or 0
-    if not patch:
-        return weights, 0
-    kind = str(
-        projector.values.get("clip.projector_type") or projector.values.get("clip.vision.projector_type")
-    )
-    merge = (
-        number("vision.spatial_merge_size") or number("vision.projector.scale_factor") or _MERGES.get(kind, 2)
-    )
-    side = (
-        _WARM_UP_SIDES[kind] * merge
-        if kind in _WARM_UP_SIDES
-        else (number("vision.image_size") or 0) // patch
-    )
-    width, hidden = number("vision.embedding_length") or 0, number("vision.feed_forward_length") or 0
-    gated = any(tensor.name.endswith(".ffn_gate.weight") for tensor in projector.tensors)
-    widest = 3 * width + 3 * hidden + _GATED_MORE if gated else max(3 * width + hidden, 5 * width)
-    if kind.startswith("qwen"):
-        widest = max(widest, 7 * width)
-    if kind == "qwen2.5vl_merger":  # its windows are a mask of every patch by every other
-        widest += side * side * 3 // 2
-    return weights, side * side * widest * _F32_BYTES
-
-
-_MERGES: Mapping[str, int] = {"gemma4v": 3}
-_F32_BYTES, _GATED_MORE = 4, 1024

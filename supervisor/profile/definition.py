@@ -311,6 +311,7 @@ class Profile:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # translations made while parsing ``args``, and the like
     leave_bytes: Mapping[str, int] = field(default_factory=dict)  # what of each memory is not ours, by name
+    is_helper: bool = False  # config.yaml serves it next to its first one
 
     @property
     def can_start(self) -> bool:

@@ -108,7 +108,9 @@ def _resolved(layer: Layer, files: _ReadOnce, overrides: Mapping[str, str] = _NO
     problems += _contradictions(merged)
     if problems:
         raise config_error(problems)
-    return replace(_profile(layer.name, merged, layers, lineage), leave_bytes=settings.leave_bytes)
+    profile = _profile(layer.name, merged, layers, lineage)
+    is_helper = layer.name in [each.profile for each in settings.serve[1:]]
+    return replace(profile, leave_bytes=settings.leave_bytes, is_helper=is_helper)
 
 
 def engine_settings(store: ProfileStore) -> Engine:
