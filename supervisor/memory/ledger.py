@@ -49,9 +49,9 @@ def _loading(
 def _context(model: Model, settings: Settings, layout: Layout) -> Mapping[str, int]:
     """By name of the pool."""
     found: dict[str, int] = {}
-    for layer, size in enumerate(context.layers_bytes(model, settings)):
+    for layer, taken in enumerate(context.layers_bytes(model, settings)):
         pool = layout.blocks[layer] if settings.kv_offload else RAM
-        found[pool] = found.get(pool, 0) + size
+        found[pool] = found.get(pool, 0) + taken
     return found
 
 
