@@ -204,14 +204,15 @@ def _recurrence(model: Model, settings: Settings) -> int:
     """
     Of one recurrent layer: the convolution's input and output, what was split off before it, what comes out.
 
-    The states of all slots are read, and handed out next to what comes out.  A delta net's input is gone by
-    then.
+    The states of all slots are read, and handed out next to what comes out.  Those of a delta net are computed
+    with when its input is gone, or in the room of all but one of the usual copies of the embeddings.
     """
     tokens, states = settings.ubatch * _F32, settings.slots * state_bytes(model)
     inner, groups = model.number("ssm.inner_size") or 0, model.number("ssm.group_count") or 0
     convolved = 2 * (inner + 2 * groups * (model.number("ssm.state_size") or 0))
     if model.architecture in BY_INTERVAL:
-        return tokens * (convolved + inner) + 2 * states
+        alone, spared = tokens * (convolved + inner) + 2 * states, tokens * (model.embedding_length or 0)
+        return max(0, min(alone, alone + tokens * inner + states - (COPIES - 1) * spared))
     projected = most_rows(model, "ssm_in.weight")
     return tokens * (projected + convolved + inner) + 2 * states - state_bytes(model)
 
