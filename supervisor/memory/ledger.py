@@ -33,7 +33,15 @@ def account(
     ram = next((pool for pool in pools if pool.name == RAM), Pool(RAM, None, None))
     is_known = model.architecture in context.KNOWN
     every = (*gpus, figures.of_ram(ram))
-    return Ledger(every, notes(model, settings, layout), settings, is_known)
+    said = (*notes(model, settings, layout), *(_of_lazy(each) for each in placed if each.is_lazy))
+    return Ledger(every, said, settings, is_known)
+
+
+def _of_lazy(weight: Weight) -> str:
+    return (
+        f"{weight.tensor.name} stays in the file ({size(weight.size_bytes)}), of which a token reads a few "
+        "rows (lazy-mode): it needs no memory, but a disk that is fast at small reads."
+    )
 
 
 def _loading(
@@ -41,17 +49,18 @@ def _loading(
 ) -> Loading:
     used = [pool for pool in pools if pool.name in layout.devices and not pool.worker]
     pinned = bool(used) and settings.host_buffers and accounts.has_host_buffers(flavour)
-    is_auto = settings.load_mode == "auto"
-    maps = accounts.maps_files(flavour, used) if is_auto else settings.load_mode in {"mmap", "mmap+mlock"}
-    return Loading(features if settings.repack and not pinned else (), maps, settings.loads_heads)
+    by_device = accounts.maps_files(flavour, used)
+    maps = by_device if settings.load_mode == "auto" else settings.load_mode in {"mmap", "mmap+mlock"}
+    lazy = settings.lazy_over_bytes if by_device or settings.lazy_over_bytes == 0 else None
+    return Loading(features if settings.repack and not pinned else (), maps, settings.loads_heads, lazy)
 
 
 def _context(model: Model, settings: Settings, layout: Layout) -> Mapping[str, int]:
     """By name of the pool."""
     found: dict[str, int] = {}
-    for layer, taken in enumerate(context.layers_bytes(model, settings)):
+    for layer, size_bytes in enumerate(context.layers_bytes(model, settings)):
         pool = layout.blocks[layer] if settings.kv_offload else RAM
-        found[pool] = found.get(pool, 0) + taken
+        found[pool] = found.get(pool, 0) + size_bytes
     return found
 
 
@@ -69,9 +78,10 @@ class _Figures:
         return replace(account, anonymous_bytes=account.needed_bytes)
 
     def of_ram(self, pool: Pool) -> Account:
-        account = self._account(pool, process_bytes(self.work))
+        lazy = sum(weight.size_bytes for weight in self._weights(pool) if weight.is_lazy)
+        account = replace(self._account(pool, process_bytes(self.work)), lazy_bytes=lazy)
         is_locked = self.work.settings.load_mode == "mmap+mlock"
-        mapped = 0 if is_locked else sum(w.size_bytes for w in self._weights(pool) if not w.is_copy)
+        mapped = 0 if is_locked else sum(w.size_bytes for w in self._weights(pool) if not w.is_copy) - lazy
         return replace(account, anonymous_bytes=account.needed_bytes - mapped)
 
     def _account(self, pool: Pool, other_bytes: int) -> Account:

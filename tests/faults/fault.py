@@ -21,7 +21,7 @@ class Fault:
     """
     ``check`` injects it in a fresh `Ground` and returns what was seen; it raises AssertionError where that is
     not what ``promise`` says.  ``inject`` is there for those that may happen while clients ask: it blocks until
-    the cause is gone, and promises nothing itself.
+    the cause is gone, and promises nothing itself; ``ends_daemon`` if that does.
     """
 
     section: str
@@ -31,12 +31,15 @@ class Fault:
     check: Check
     inject: Inject | None = None
     needs_root: bool = False
+    ends_daemon: bool = False
 
 
 CATALOGUE: list[Fault] = []
 
 
-def fault(section: str, name: str, *, how: str, promise: str, needs_root: bool = False) -> Callable[[Check], Check]:
+def fault(
+    section: str, name: str, *, how: str, promise: str, needs_root: bool = False
+) -> Callable[[Check], Check]:
     """Put what is decorated into the catalogue."""
 
     def add(check: Check) -> Check:
@@ -80,18 +83,26 @@ def under_load(
             wrong = [each for each in load.asked if each.verdict in {"wrong", "cut clean", "hung"}]
             assert not wrong, wrong
             assert breaks or not seen["broken"], told
+            assert not (harm := ground.harm()), harm
             after = ground.daemon().pid, ground.servers()
-            lived = [_lived("daemon", daemon, before[0] == after[0]), _lived("servers", servers, before[1] == after[1])]
+            lived = [
+                _lived("daemon", daemon, before[0] == after[0]),
+                _lived("servers", servers, before[1] == after[1]),
+            ]
             words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(seen.items(), reverse=True))
-            codes = f" ({', '.join(f'{code} {count}' for code, count in told.most_common(3))})" if told else ""
+            codes = (
+                f" ({', '.join(f'{code} {count}' for code, count in told.most_common(3))})" if told else ""
+            )
             return f"{words}{codes}; {'; '.join(lived)}"
 
-        CATALOGUE.append(Fault(section, name, how, promise, check, inject, needs_root))
+        CATALOGUE.append(Fault(section, name, how, promise, check, inject, needs_root, daemon == "new"))
         return inject
 
     return add
 
 
 def _lived(who: str, fate: Fate, same: bool) -> str:
-    assert fate in {"any", "same" if same else "new"}, f"{who}: {'the same' if same else 'not the same'} after it"
+    assert fate in {"any", "same" if same else "new"}, (
+        f"{who}: {'the same' if same else 'not the same'} after it"
+    )
     return f"{'same' if same else 'new'} {who}"
