@@ -185,5 +185,8 @@ def launches_of(name: str) -> tuple[str, ...]:
 
 def profile_launch(profile: str) -> str:
     """All options of a shipped profile, with 32,768 tokens where it leaves the context to llama.cpp."""
-    options = {"ctx-size": 32768, **resolve(profile, ProfileStore(Path("/nonexistent"))).server}
+    found = resolve(profile, ProfileStore(Path("/nonexistent")))
+    options = {"ctx-size": 32768, **found.server}
+    if found.model.draft_type:  # of a head inside the model
+        options["spec-type"] = f"draft-{found.model.draft_type}"
     return " ".join(render(options, pinned()).argv)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from types import TracebackType
 from typing import Self
 
 import psutil
@@ -23,13 +22,15 @@ class Bystander:
 
     def __enter__(self) -> Self:
         # A folder of its own: its command line names nothing of a home.
-        self._process = subprocess.Popen([sys.executable, "-S", "-E", "-c", _PROGRAM], stdout=subprocess.PIPE, cwd="/")
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", _PROGRAM], stdout=subprocess.PIPE, cwd="/"
+        )
         assert self._process.stdout
         assert self._process.stdout.readline() == b"ready\n"
         self.pid = self._process.pid
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
 
