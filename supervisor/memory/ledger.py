@@ -10,6 +10,7 @@ from . import accounts, context
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .compute import Work, compute_bytes, process_bytes
 from .memory_settings import Settings
+from .steps import logits_bytes
 from .verdict import size
 from .weights import Layout, Loading, Weight, lay_out, weights
 
@@ -99,7 +100,7 @@ class _Figures:
 
 def notes(model: Model, settings: Settings, layout: Layout) -> tuple[str, ...]:
     """Empty where everything was counted by rules that hold for this model."""
-    return (*_of_choices(settings, layout), *_of_model(model), *_of_options(settings))
+    return (*_of_choices(settings, layout), *_of_model(model, settings), *_of_options(settings))
 
 
 def _of_choices(settings: Settings, layout: Layout) -> Iterator[str]:
@@ -118,7 +119,7 @@ def _of_choices(settings: Settings, layout: Layout) -> Iterator[str]:
         )
 
 
-def _of_model(model: Model) -> Iterator[str]:
+def _of_model(model: Model, settings: Settings) -> Iterator[str]:
     unknown = [tensor.name for tensor in model.tensors if tensor.size_bytes is None]
     if unknown:
         yield (
@@ -132,6 +133,12 @@ def _of_model(model: Model) -> Iterator[str]:
             f"The formula does not know the architecture {model.architecture}: what llama-fit-params says "
             "counts, where it can be asked; otherwise every layer is counted as if it had a cache."
         )
+        more = replace(settings, outputs=settings.ubatch - settings.outputs)
+        if spared := logits_bytes(model, more):
+            yield (
+                f"That tool computes the logits of a whole batch, and a server those of {settings.outputs} "
+                f"tokens: of its compute figure, a server may need up to {size(spared)} less."
+            )
 
 
 def _of_options(settings: Settings) -> Iterator[str]:

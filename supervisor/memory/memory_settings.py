@@ -132,7 +132,8 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
     slots, unified = _slots(read, build)
     asked = _asked_context(read, model, slots, unified=unified)
     context = _rounded(asked) if unified else slots * _rounded(_rounded(asked) // slots)
-    batch = min(read.integer("batch-size", 2048), asked or 2048)  # before the context is rounded up
+    most = context if only_reads(model) else asked  # before the context is rounded up
+    batch = min(read.integer("batch-size", 2048), most or 2048)
     ubatch = min(batch, read.integer("ubatch-size", 512) or batch)
     return Settings(
         context_tokens=context,
@@ -169,6 +170,11 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         rpc=read.text("rpc", ""),
         not_counted=tuple(name for name in _NOT_COUNTED if options.get(name)),
     )
+
+
+def only_reads(model: Model) -> bool:
+    """Whether it has no output, but hands out its last state, and sees a whole text at once."""
+    return any(part in model.architecture for part in ("bert", "embedding"))
 
 
 def _slots(read: Reader, build: int | None) -> tuple[int, bool]:

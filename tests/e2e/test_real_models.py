@@ -287,8 +287,6 @@ def copied(home, models, number):
         if name in FILES:
             made["model"] = {"path": str(models / FILES[name])} if FILES[name] else "demo"
         made["server"] = made.get("server", {}) | SMALL
-        if made.get("role") == "embedding":
-            made["server"]["pooling"] = "mean"  # which the file of the real one says
         made |= {"listen": {"port": home.port}, "guardrails": "relaxed", "engine": {"flavour": "cpu"}}
         home.profile(name, json.dumps(made))
     return yaml.safe_load(settings[number]) | {"engine": {"path": os.environ[BUILT]}}

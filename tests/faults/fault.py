@@ -21,7 +21,7 @@ class Fault:
     """
     ``check`` injects it in a fresh `Ground` and returns what was seen; it raises AssertionError where that is
     not what ``promise`` says.  ``inject`` is there for those that may happen while clients ask: it blocks until
-    the cause is gone, and promises nothing itself.
+    the cause is gone, and promises nothing itself; ``ends_daemon`` if that does.
     """
 
     section: str
@@ -31,6 +31,7 @@ class Fault:
     check: Check
     inject: Inject | None = None
     needs_root: bool = False
+    ends_daemon: bool = False
 
 
 CATALOGUE: list[Fault] = []
@@ -82,6 +83,7 @@ def under_load(
             wrong = [each for each in load.asked if each.verdict in {"wrong", "cut clean", "hung"}]
             assert not wrong, wrong
             assert breaks or not seen["broken"], told
+            assert not (harm := ground.harm()), harm
             after = ground.daemon().pid, ground.servers()
             lived = [
                 _lived("daemon", daemon, before[0] == after[0]),
@@ -93,7 +95,7 @@ def under_load(
             )
             return f"{words}{codes}; {'; '.join(lived)}"
 
-        CATALOGUE.append(Fault(section, name, how, promise, check, inject, needs_root))
+        CATALOGUE.append(Fault(section, name, how, promise, check, inject, needs_root, daemon == "new"))
         return inject
 
     return add
