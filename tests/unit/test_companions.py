@@ -189,6 +189,8 @@ ENGINE_SAYS = (
     ("qwen3.5-27b", "-c 16384 -np 2", 64 + 130),
     ("qwen3.5-27b", "-c 65536 -np 4 -kvu", 256 + 132),
     ("qwen3.5-27b", "-c 16384 -np 1 -ub 2048", 64 + 592),
+    ("glm-4.5-air", "-c 16384 -np 1", 64 + 154),
+    ("glm-4.7-flash", "-c 16384 -np 1", 18 + 80),
 )
 """MiB of context and buffer of the second context, as the --fit pass of b11434 prints them (bench)."""
 
