@@ -1,4 +1,4 @@
-"""What a launch waits for, and what would make it fail: the memory of the server before, files, workers."""
+"""What a launch waits for, and what would make it fail: the memory of the previous server, files, workers."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class LaunchCheck:
 
     async def _wait_for_memory(self) -> None:
         if not self._is_released(self._plan):
-            log.info("waiting for the memory of the server before")
-            self._say("waiting for the memory of the server before")
+            log.info("waiting for the memory of the previous server")
+            self._say("waiting for the memory of the previous server")
             await self._released(self._plan)
 
     async def _looked_at(self) -> Diagnosis | None:
