@@ -31,7 +31,7 @@ from .output_log import OutputLog
 from .preflight import check_launch
 from .probe import target_of
 from .probe_target import ProbeTarget
-from .survivor import Survivor
+from .survivor import Survivor, why_ended
 from .worker_watch import looks, lost
 
 log = logging.getLogger(__name__)
@@ -123,12 +123,16 @@ class Begun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """Of one server.  ``lock`` is inherited by its processes, so that a later daemon knows of them."""
+    """
+    Of one server.  ``lock`` is inherited by its processes, so that a later daemon knows of them; ``survives``
+    where that may take them over.
+    """
 
     output: OutputLog
     lock: GenerationLock
     private_config: Path
     environ: Mapping[str, str]
+    survives: bool = False
 
     def environment_of(self, plan: LaunchPlan) -> dict[str, str]:
         """Of a process that runs this plan."""
@@ -146,5 +150,8 @@ class Launcher:
             return Begun(take_over(survivor, on_output=self.output.feed), target, plan)
         env, inherit = self.environment_of(plan), (self.lock.fd,)
         feed = self.output.feed
-        child = await spawn(plan.argv, env, on_output=feed, inherit=inherit, no_sigpipe=target.rpc)
+        outlives = self.survives and not why_ended(asked)
+        child = await spawn(
+            plan.argv, env, on_output=feed, inherit=inherit, no_sigpipe=target.rpc, outlives=outlives
+        )
         return Begun(child, target, plan)
