@@ -124,17 +124,16 @@ def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
                 "profile": each.profile,
                 "pid": identity.pid,
                 "since": each.ready_since and iso(each.ready_since),
+                "memory": dict(each.held),
             }
-            | {"memory": dict(each.held)}
             for each, identity in left
         ]
         echo_json(daemon=None, server=server, survivors=survivors)
         return error.exit_code
     for each, identity in left:
         held = ", ".join(f"{size(number)} of {pool}" for pool, number in each.held.items())
-        click.echo(
-            f"left      {each.profile} still runs (pid {identity.pid}){f', with {held}' if held else ''}"
-        )
+        has = f", with {held}" if held else ""
+        click.echo(f"left      {each.profile} still runs (pid {identity.pid}){has}")
     if left:
         raise NotRunning(f"{error} An earlier one was killed.", hint=SURVIVOR_HINT)
     if failure is not None and record is not None:

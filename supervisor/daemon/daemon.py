@@ -167,6 +167,8 @@ class Daemon:
         if self._stop_asked.is_set():
             return await self._ended()
         decided = await self._first(plan, listen)
+        if self._loads.took_over:
+            self._report({"step": self._loads.took_over})
         if listen is not None:
             self._loads.load_offers(listen, decided)
         outcome = await decided
@@ -184,7 +186,7 @@ class Daemon:
         return await self._ended()
 
     async def _look_at_survivors(self, plan: LaunchPlan, listen: Listen | None) -> None:
-        """Those that are wanted are taken over when they are launched; the others end now: they hold memory."""
+        """Those that are wanted are taken over when they are launched; the others end, and free memory."""
         survivors = self._loads.survivors
         await survivors.look()
         offered = {each.profile for each in listen.offers} - {plan.profile} if listen else set()

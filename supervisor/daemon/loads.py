@@ -71,6 +71,7 @@ class Loads:
     ) -> None:
         self.troubles: dict[str, str] = {}  # by profile: why the last load of it came to nothing
         self.loading: list[str] = []  # profiles that are to be loaded, whether begun or not
+        self.took_over = ""  # the last survivor, in words
         self.place: Place = _at_once
         self.survivors = survivors
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by profile
@@ -143,13 +144,11 @@ class Loads:
         if survivor is None:
             return None
         pid, since = survivor.identity.pid, survivor.ready_since
-        loaded = (
-            f", loaded since {datetime.fromtimestamp(since, UTC).astimezone():%Y-%m-%d %H:%M}"
-            if since
-            else ""
-        )
+        then = datetime.fromtimestamp(since, UTC).astimezone() if since else None
+        ready = f", loaded since {then:%Y-%m-%d %H:%M}" if then else ""
+        self.took_over = f"took over {plan.profile} (pid {pid}){ready}"
         fields = {"server": instance.name, "profile": plan.profile, "pid": pid, "since": since and iso(since)}
-        log.info("took over %s (pid %d)%s", plan.profile, pid, loaded, extra=about("adopted", **fields))
+        log.info("%s", self.took_over, extra=about("adopted", **fields))
         return instance.server.take_over(survivor.plan, survivor)
 
     async def wake(
