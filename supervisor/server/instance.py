@@ -33,7 +33,7 @@ from .diagnosis import Diagnosis
 from .memory_warnings import RAM
 from .output_log import OutputLog
 from .server import Server
-from .survivor import LeftPlan, why_ended
+from .survivors import LeftPlan, why_ended
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Instance:
             under_way=under_way,
             next_id=next_id,
             environ={**os.environ, MARK_VARIABLE: mark_of(record_file(paths, name))},
-            survives=survives,
+            outlives=lambda plan: survives and not why_ended(plan),
         )
 
     @property

@@ -31,7 +31,7 @@ from supervisor.plan.listen import Listen
 from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.server.lifecycle_table import State
 from supervisor.server.server import Hold
-from supervisor.server.survivor import Survivors
+from supervisor.server.survivors import Survivors
 
 from ..fakes.asked import a_chat
 from ..fakes.fleet_of_one import FleetOfOne

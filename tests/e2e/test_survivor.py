@@ -121,9 +121,7 @@ def test_all_servers_that_are_still_offered_are_taken_over_and_the_others_end(bu
     kill_daemon(built_home)
     demo_profile(built_home, "one", gateway={"models": ["two"]})
     built_home.run("start", "--profile", "one", "--detach")
-    built_home.watch_for(
-        lambda now: [each["state"] for each in now["servers"]] == ["ready", "ready"]
-    )
+    built_home.watch_for(lambda now: [each["state"] for each in now["servers"]] == ["ready", "ready"])
     after = asyncio.run(pids())
     assert after == {"one": before["one"], "two": before["two"]}
     assert wait_until_gone(before["three"])
