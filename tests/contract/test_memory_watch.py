@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from signal import SIGKILL
 
 import pytest
 
@@ -56,6 +56,8 @@ def test_what_a_server_holds_is_seen_through_a_script_around_it(holder):
 def test_psutil_sees_the_same_elsewhere(holder):
     held = PsutilSource().held(holder.pid)
     assert 100 * MIB <= held.rss_bytes <= 200 * MIB
+    assert (held.anonymous_bytes is not None) == (sys.platform == "win32")
+    assert 100 * MIB <= (held.anonymous_bytes or held.rss_bytes) <= 200 * MIB
 
 
 @on_linux
@@ -542,7 +544,7 @@ def test_a_server_that_is_killed_says_by_whom_where_the_kernel_tells(tmp_path, b
         await test.server.start(plan(tmp_path))
         test.server.memory.look()
         machine.kills = after
-        os.kill(test.server.child.identity.pid, SIGKILL)
+        os.kill(test.server.child.identity.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         await test.until(lambda: test.server.failure is not None)
         failure = test.server.failure
         assert failure.kind == kind

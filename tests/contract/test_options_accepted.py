@@ -14,6 +14,7 @@ from supervisor.options.option_values import OptionKind, option_kind
 from supervisor.options.parse import parse_arguments
 from supervisor.options.render import render
 
+from ..fakes.architectures import SHIPPED, profile_launch
 from ..fakes.launching import free_port
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
@@ -100,6 +101,12 @@ def test_every_number_switch_and_choice_gets_past_the_parser(tmp_path, capabilit
         assert rendered.problems == ()
         said = run([*rendered.argv, "--offline"], tmp_path).stderr
         assert "failed to load model" in said, said[:500]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_profile_gets_past_the_parser(tmp_path, name):
+    argv = ("--model", "missing.gguf", "--port", str(free_port()), *profile_launch(name).split())
+    assert accepted(argv, tmp_path)
 
 
 def test_the_pinned_help_is_that_of_the_real_build(capabilities):

@@ -1,0 +1,291 @@
+"""Faults of servers, of the daemon and of its disk while clients ask."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import signal
+import time
+from contextlib import suppress
+from random import Random
+
+import psutil
+
+from .fault import under_load
+from .ground import Ground
+
+SERVER, DAEMON = "A server under load", "The daemon under load"
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+
+
+# --- a server dies, stops or stands still
+
+for _number, _more in (
+    (signal.SIGKILL, "as the kernel does when memory is out"),
+    (signal.SIGSEGV, "as in a crash"),
+    (signal.SIGABRT, "as by a failed assertion"),
+    (signal.SIGTERM, "by somebody else"),
+    (signal.SIGINT, "by somebody else"),
+):
+
+    @under_load(
+        SERVER,
+        f"gets {_number.name} {_more}",
+        how=f"`kill -{_number.name[3:]}` of one of three",
+        promise="it comes back; a request without an answer is sent again, half an answer ends with an error",
+        servers="new",
+        breaks=True,
+    )
+    def _(ground: Ground, chance: Random, number: int = _number) -> None:
+        _signal(ground.server(chance.choice(ground.names)), number)
+
+
+@under_load(
+    SERVER,
+    "is killed, and again while it loads",
+    how="`kill -9`, and of the next process at once",
+    promise="it comes back",
+    servers="new",
+    breaks=True,
+)
+def _(ground: Ground, chance: Random) -> None:
+    name = chance.choice(ground.names)
+    first = ground.server(name)
+    _signal(first, signal.SIGKILL)
+    ground.watch_for(
+        lambda now: any(
+            each["profile"] == name and each["pid"] not in {None, first.pid} for each in now["servers"]
+        )
+    )
+    _signal(ground.server(name), signal.SIGKILL)
+
+
+@under_load(
+    SERVER,
+    "and all others are killed at once",
+    how="`kill -9` of all three",
+    promise="all come back",
+    servers="new",
+    breaks=True,
+)
+def _(ground: Ground, _chance: Random) -> None:
+    for name in ground.names:
+        _signal(ground.server(name), signal.SIGKILL)
+
+
+@under_load(
+    SERVER,
+    "stands still for a second",
+    how="SIGSTOP, SIGCONT after 1 s",
+    promise="it is left alone, and no request breaks",
+)
+def _(ground: Ground, chance: Random) -> None:
+    with ground.stopped(ground.server(chance.choice(ground.names))):
+        time.sleep(1)
+
+
+@under_load(
+    SERVER,
+    "stands still for good",
+    how="SIGSTOP; `health.hang-timeout` is 4 s, by default 60 s",
+    promise="it is killed and comes back; its streams break visibly",
+    servers="new",
+    breaks=True,
+)
+def _(ground: Ground, chance: Random) -> None:
+    server = ground.server(chance.choice(ground.names))
+    server.suspend()
+    psutil.wait_procs([server], timeout=30)
+
+
+@under_load(
+    SERVER,
+    "loses its socket",
+    how="its socket behind the gateway is deleted",
+    promise="the gateway keeps its way to it: nothing restarts, no request breaks",
+)
+def _(ground: Ground, chance: Random) -> None:
+    name = chance.choice(ground.names)
+    (ground.root / "run" / f"llama-server-{name}.sock").unlink(missing_ok=True)
+
+
+# --- the daemon
+
+
+@under_load(
+    DAEMON,
+    "is killed, `orphan: end`",
+    how="`kill -9`, then `start`",
+    promise="its servers end with it; requests break visibly; the next start works",
+    daemon="new",
+    servers="new",
+    breaks=True,
+)
+def _(ground: Ground, _chance: Random) -> None:
+    ground.daemon().kill()
+
+
+@under_load(
+    DAEMON,
+    "and all its servers are killed at once",
+    how="`kill -9` of all, then `start`",
+    promise="the next start works",
+    daemon="new",
+    servers="new",
+    breaks=True,
+)
+def _(ground: Ground, _chance: Random) -> None:
+    for process in (ground.daemon(), *(psutil.Process(pid) for pid in ground.servers().values() if pid)):
+        _signal(process, signal.SIGKILL)
+
+
+@under_load(
+    DAEMON,
+    "is killed, and its record names a stranger",
+    how="`kill -9`; another program's pid is put into `state/default.json`, then `start`",
+    promise="the stranger is not signalled; the next start works",
+    daemon="new",
+    servers="new",
+    breaks=True,
+)
+def _(ground: Ground, _chance: Random) -> None:
+    record = ground.root / "state" / "default.json"
+    daemon = ground.daemon()
+    daemon.kill()
+    psutil.wait_procs([daemon], timeout=30)
+    known = json.loads(record.read_text(encoding="utf-8"))
+    known["identity"]["pid"] = ground.stranger().pid
+    record.write_text(json.dumps(known), encoding="utf-8")
+
+
+@under_load(
+    DAEMON,
+    "stands still for two seconds",
+    how="SIGSTOP, SIGCONT after 2 s",
+    promise="nothing restarts, no request breaks",
+)
+def _(ground: Ground, _chance: Random) -> None:
+    with ground.stopped(ground.daemon()):
+        time.sleep(2)
+
+
+for _number in (signal.SIGTERM, signal.SIGINT):
+
+    @under_load(
+        DAEMON,
+        f"gets {_number.name}, and is started again",
+        how=f"`kill -{_number.name[3:]}`, wait, `start`",
+        promise="it stops in good order: answers under way end whole, later requests are refused until it is back",
+        daemon="new",
+        servers="new",
+        breaks=True,
+    )
+    def _(ground: Ground, _chance: Random, number: int = _number) -> None:
+        daemon = ground.daemon()
+        _signal(daemon, number)
+        psutil.wait_procs([daemon], timeout=30)
+
+
+@under_load(
+    DAEMON,
+    "gets fifty SIGHUP",
+    how="`kill -HUP`, fifty times at once",
+    promise="it reads its files again; nothing restarts",
+)
+def _(ground: Ground, _chance: Random) -> None:
+    daemon = ground.daemon()
+    for _ in range(50):
+        _signal(daemon, signal.SIGHUP)
+
+
+@under_load(
+    DAEMON,
+    "loses its runtime folder",
+    how="`rm -r` of the folder with its sockets and locks",
+    promise="it puts them back within seconds; nothing restarts, no request breaks",
+)
+def _(ground: Ground, _chance: Random) -> None:
+    shutil.rmtree(ground.root / "run", ignore_errors=True)
+    deadline = time.monotonic() + 30
+    while not ground.is_there():
+        assert time.monotonic() < deadline, "the control socket does not come back"
+        time.sleep(0.05)
+
+
+for _file in ("control.sock", "daemon.lock", "default.lock"):
+
+    @under_load(
+        DAEMON,
+        f"loses `{_file}`",
+        how="that file is deleted",
+        promise="it is put back; nothing restarts, no request breaks",
+    )
+    def _(ground: Ground, _chance: Random, file: str = _file) -> None:
+        lost = ground.root / "run" / file
+        lost.unlink(missing_ok=True)
+        deadline = time.monotonic() + 30
+        while not lost.exists():
+            assert time.monotonic() < deadline, f"{file} does not come back"
+            time.sleep(0.05)
+
+
+for _folder in ("logs", "state"):
+
+    @under_load(
+        DAEMON,
+        f"loses its folder `{_folder}`",
+        how="`rm -r` of it",
+        promise="nothing restarts, no request breaks",
+    )
+    def _(ground: Ground, _chance: Random, folder: str = _folder) -> None:
+        shutil.rmtree(ground.root / folder, ignore_errors=True)
+
+
+@under_load(
+    DAEMON,
+    "is short of descriptors",
+    how="`prlimit --nofile` of two more than it has open, for 2 s",
+    promise="it lives on; requests that it cannot accept wait or are refused",
+    breaks=True,
+)
+def _(ground: Ground, _chance: Random) -> None:
+    daemon = ground.daemon()
+    before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (daemon.num_fds() + 2, before[1]))
+    try:
+        time.sleep(2)
+    finally:
+        with suppress(ProcessLookupError):
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
+
+
+@under_load(
+    DAEMON,
+    "has a full disk",
+    how="its home, on a file system of 64 MiB, is filled for 2 s",
+    promise="lines of logs and records are lost, and no request",
+    needs_root=True,
+)
+def _(ground: Ground, _chance: Random) -> None:
+    with ground.full_disk():
+        time.sleep(2)
+
+
+@under_load(
+    DAEMON,
+    "has a full disk when a server dies",
+    how="the same, and `kill -9` of a server",
+    promise="the server comes back all the same",
+    servers="new",
+    breaks=True,
+    needs_root=True,
+)
+def _(ground: Ground, chance: Random) -> None:
+    with ground.full_disk():
+        _signal(ground.server(chance.choice(ground.names)), signal.SIGKILL)
+        time.sleep(2)
