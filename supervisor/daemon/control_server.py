@@ -257,6 +257,7 @@ class Control:
             "plan": to_json(plan) if plan else None,
             "listen": listen_to_json(listen) if listen else None,
             **memory_of_loaded(self._fleet, stays),
+            "own": dict(self._loads.survivors.memory_of(request.replaces)),
             "final": True,
         }
 

@@ -19,8 +19,7 @@ from ..fleet.fleet import Fleet
 from ..gateway.listener import missing_address
 from ..home.control_socket import Endpoint
 from ..home.event_log import about
-from ..home.orphan import end_orphans
-from ..home.places import daemon_log, update_file
+from ..home.places import SERVER, daemon_log, other_servers, update_file
 from ..locks import Lock
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -32,6 +31,7 @@ from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
 from ..server.process import stats_of
+from ..server.survivors import Survivors
 from .announcements import Announcements
 from .control_listener import ControlSocket
 from .control_server import Control
@@ -54,10 +54,10 @@ class Daemon:
     """
     Lives as long as its servers are wanted.
 
-    ``lock`` is the home's.  Making one takes the locks of its servers: raises StartFailed as `Instance` does.
-    `run` is called once;
+    ``lock`` is the home's.  `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
-    for newer engines; ``is_service``: nobody who could correct the address looks on.
+    for newer engines; ``is_service``: nobody who could correct the address looks on; ``survives``: its
+    servers may outlive it.
     """
 
     def __init__(
@@ -70,11 +70,12 @@ class Daemon:
         manager: ServiceNotifier,
         is_service: bool = False,
         looks: Rhythm = DAILY,
+        survives: bool = True,
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
         self._lock = lock
-        self._is_service = is_service
+        self._is_service, self._survives = is_service, survives
         self._started = time.time()
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
@@ -85,11 +86,12 @@ class Daemon:
         self._notifier = manager
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
-        self._loads = Loads(lambda: self._fleet, lambda: self._gateway.gateway, self._begin)
+        self._loads = Loads(
+            lambda: self._fleet, lambda: self._gateway.gateway, self._begin, survivors=Survivors(paths)
+        )
         self._gateway = GatewayListener(
             paths, lambda: self._fleet, self._begin, self._loads, lambda: self._control
         )
-        end_orphans(paths, log.warning)
         self._fleet = Fleet(self._new_instance)
         self._control = Control(
             self._fleet,
@@ -107,6 +109,7 @@ class Daemon:
             on_change=self._on_change,
             under_way=partial(self._gateway.under_way, name),
             next_id=next_id,
+            survives=self._survives,
         )
 
     @property
@@ -145,7 +148,7 @@ class Daemon:
             log.info("goss-supervisor ends", extra=about("daemon"))
 
     def _locks(self) -> list[Lock]:
-        return [self._lock, *(each.lock for each in self._fleet)]
+        return [self._lock, *(each.lock for each in self._fleet if each.lock is not None)]
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """In the background, until it is over or the daemon ends; one that fails logs it."""
@@ -160,9 +163,12 @@ class Daemon:
             await self._address_has_come(listen)
             if not serves_clients(plan):
                 await self._address_has_come(Listen(plan.profile, plan.host, plan.port))
+        await self._look_at_survivors(plan, listen)
         if self._stop_asked.is_set():
             return await self._ended()
         decided = await self._first(plan, listen)
+        if self._loads.took_over:
+            self._report({"step": self._loads.took_over})
         if listen is not None:
             self._loads.load_offers(listen, decided)
         outcome = await decided
@@ -178,6 +184,18 @@ class Daemon:
             self._begin(self._ready_once_decided())
         await self._stop_asked.wait()
         return await self._ended()
+
+    async def _look_at_survivors(self, plan: LaunchPlan, listen: Listen | None) -> None:
+        """Those that are wanted are taken over when they are launched; the others end, and free memory."""
+        survivors = self._loads.survivors
+        await survivors.look()
+        offered = {each.profile for each in listen.offers} - {plan.profile} if listen else set()
+        wanted = {
+            name for name, profile in survivors.profiles.items() if profile in offered and name != SERVER
+        }
+        await survivors.end({*other_servers(self._paths)} - wanted)
+        if not survivors.runs(SERVER, plan):
+            await survivors.end([SERVER])
 
     async def _serve_one_operation(self) -> None:
         """It comes at once, or its process was killed meanwhile."""
@@ -215,7 +233,8 @@ class Daemon:
 
     def _first(self, plan: LaunchPlan, listen: Listen | None) -> Coroutine[Any, Any, asyncio.Future[Outcome]]:
         """``gateway.preload: false``: the first request loads the model."""
-        if plan.behind_gateway and listen is not None and not listen.settings.preload:
+        runs = self._loads.survivors.runs(SERVER, plan)
+        if plan.behind_gateway and listen is not None and not listen.settings.preload and not runs:
             return self._gateway.rest(plan, listen)
         return self._gateway.launch(plan, listen)
 

@@ -106,7 +106,8 @@ class Admission:
         name, state, now = instance.name, instance.server.state, asyncio.get_running_loop().time()
         if state is State.STARTING:
             self._evictions.pop(name, None)
-            self._loads.setdefault(name, now)
+            if instance.server.survivor is None:  # else it is loaded already
+                self._loads.setdefault(name, now)
         elif state in SERVING:
             self._ready.setdefault(name, now)
             if (began := self._loads.pop(name, None)) is not None:
@@ -374,7 +375,7 @@ class Admission:
         of which nobody can tell is left out; that of a worker has room for one model, however large.
         """
         plan, server = asking.plan, asking.instance.server
-        free = await server.memory.free_for(plan, server.environment_of(plan))
+        free = await server.memory.free_for(plan, server.launcher.environment_of(plan))
         for each in self._fleet:
             for pool, number in each.server.memory.held_bytes(each.server.plan).items():
                 if pool in free:

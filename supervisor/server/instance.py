@@ -6,10 +6,11 @@ import logging
 import os
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from ..home.orphan import MARK_VARIABLE, mark_of, take_generation_lock
+from ..home.orphan import MARK_VARIABLE, GenerationLock, mark_of
 from ..home.places import (
     figures_file,
     generation_lock,
@@ -31,6 +32,7 @@ from .diagnosis import Diagnosis
 from .memory_warnings import RAM
 from .output_log import OutputLog
 from .server import Server
+from .survivors import LeftPlan, why_ended
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,10 @@ LastFailure = tuple[Diagnosis | None, tuple[str, ...], float | None]
 
 class Instance:
     """
-    Taking its lock ends a server of this name that outlived an earlier daemon: raises StartFailed as
-    `take_generation_lock` does.  ``under_way`` counts the requests that are being answered.
+    Its first launch takes its lock, which ends a server of this name that outlived an earlier daemon, unless
+    that is taken over.  ``lock`` is held already where its process was kept over an upgrade.  ``under_way``
+    counts the requests that are being answered.  Its processes ``survive`` a daemon that is killed where they
+    may (see `why_ended`).
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class Instance:
         on_change: Callable[[], None],
         under_way: Callable[[], int],
         next_id: Callable[[], int],
+        lock: Lock | None = None,
+        survives: bool = False,
     ) -> None:
         self.name = name
         self.under_way = under_way
@@ -64,7 +70,7 @@ class Instance:
         self._figures_of = 0
         before = read_record(record_file(paths, name))
         self._chosen = before.remembered if before else ""
-        self._lock = take_generation_lock(generation_lock(paths, name), record_file(paths, name), log.warning)
+        self._lock = GenerationLock(generation_lock(paths, name), record_file(paths, name), held=lock)
         self.output = OutputLog(paths.logs, server_log_name(name))
         self.server = Server(
             name,
@@ -76,11 +82,13 @@ class Instance:
             under_way=under_way,
             next_id=next_id,
             environ={**os.environ, MARK_VARIABLE: mark_of(record_file(paths, name))},
+            outlives=lambda plan: survives and not why_ended(plan),
         )
 
     @property
-    def lock(self) -> Lock:
-        return self._lock
+    def lock(self) -> Lock | None:
+        """None before its first launch, and while a survivor of an earlier daemon holds it."""
+        return self._lock.held
 
     @property
     def profile(self) -> str:
@@ -164,6 +172,10 @@ class Instance:
             identity=child.identity if child else None,
             failure=failure_of(self.server),
             chosen=self._chosen,
+            launched=asdict(LeftPlan.of(life.plan))
+            if child and life.plan and not why_ended(life.plan)
+            else None,
+            ready_since=self.server.ready_since,
         )
 
 

@@ -151,7 +151,9 @@ class Fake(SimpleNamespace):
 def instance(**now):
     plan = SimpleNamespace(is_trial=False, build="b1", flavour="cpu", digest="d", profile="chat")
     child = SimpleNamespace(identity=SimpleNamespace(pid=7))
-    server = Fake(state=State.PREPARING, plan=plan, child=child, failed_at=None, failure=None, why="")
+    server = Fake(
+        state=State.PREPARING, plan=plan, child=child, failed_at=None, failure=None, why="", survivor=None
+    )
     vars(server).update(now)
     return SimpleNamespace(name="default", profile="chat", server=server)
 
@@ -172,6 +174,15 @@ def test_a_server_tells_each_change_once_with_what_is_known(heard):
     assert ready["load_seconds"] >= 0
     assert "served_seconds" not in found["draining"], "it still answers"
     assert (found["stopped"]["tokens_per_second"], found["stopped"]["kind"]) == (20.0, "state")
+
+
+def test_what_was_taken_over_was_not_loaded_by_this_daemon(caplog):
+    announcements, it = Announcements(lambda: None), instance(survivor=object())
+    with caplog.at_level(logging.INFO):
+        for it.server.state in (State.STARTING, State.READY):
+            announcements.tell(it, f"p: {it.server.state}")
+    assert caplog.records[-1].event["pid"] == it.server.child.identity.pid
+    assert caplog.records[-1].event["load_seconds"] is None
 
 
 def test_a_death_is_one_with_its_cause_and_told_once(heard):
