@@ -36,11 +36,13 @@ from .announcements import Announcements
 from .control_listener import ControlSocket
 from .control_server import Control
 from .gateway_listener import GatewayListener
+from .handover import Handover, take_back
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .loads import Loads
 from .service_notify import ServiceNotifier
 from .update_checks import DAILY, Rhythm, keep_looking, last_check
+from .upgrade import SIGNALS, DaemonFacts, DaemonParts, tell_of_upgrade, upgrade
 from .upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,8 @@ class Daemon:
     ``lock`` is the home's.  Making one takes the locks of its servers: raises StartFailed as `Instance` does.
     `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
-    for newer engines; ``is_service``: nobody who could correct the address looks on.
+    for newer engines; ``is_service``: nobody who could correct the address looks on.  ``handover`` is what
+    another version left in this process.
     """
 
     def __init__(
@@ -70,12 +73,15 @@ class Daemon:
         manager: ServiceNotifier,
         is_service: bool = False,
         looks: Rhythm = DAILY,
+        handover: Handover | None = None,
+        is_foreground: bool = False,
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
         self._lock = lock
         self._is_service = is_service
-        self._started = time.time()
+        self._handover = handover
+        self._started = handover.started if handover else time.time()
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
         self._announcements = Announcements(lambda: self._gateway.activity)
@@ -89,7 +95,8 @@ class Daemon:
         self._gateway = GatewayListener(
             paths, lambda: self._fleet, self._begin, self._loads, lambda: self._control
         )
-        end_orphans(paths, log.warning)
+        self._kept_locks = {each.name: each.lock_fd for each in handover.servers} if handover else {}
+        end_orphans(paths, log.warning, but=self._kept_locks)
         self._fleet = Fleet(self._new_instance)
         self._control = Control(
             self._fleet,
@@ -99,6 +106,13 @@ class Daemon:
             self._gateway,
             self._loads,
         )
+        self._control_socket = ControlSocket(endpoint, self._control.serve)
+        parts = DaemonParts(
+            DaemonFacts(self._started, is_foreground=is_foreground, is_service=is_service),
+            lock, self._control_socket, self._control, self._fleet, self._gateway, self._loads, manager,
+            self._tasks,
+        )  # fmt: skip
+        self._control.upgrade = partial(upgrade, parts)
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
         return Instance(
@@ -107,6 +121,7 @@ class Daemon:
             on_change=self._on_change,
             under_way=partial(self._gateway.under_way, name),
             next_id=next_id,
+            lock=inherited_lock(self._paths, name, self._kept_locks.pop(name, None)),
         )
 
     @property
@@ -122,8 +137,8 @@ class Daemon:
         """
         log.info("goss-supervisor %s begins (pid %d)", __version__, os.getpid(), extra=about("daemon"))
         self._listen_to_signals()
-        control = ControlSocket(self._endpoint, self._control.serve)
-        await control.open()
+        control = self._control_socket
+        await control.open(self._handover.control_fd if self._handover else None)
         supervising = asyncio.create_task(self._supervise(plan, listen))
         working = asyncio.create_task(self._fleet.run())
         self._begin(self._notifier.keep_in_touch(self._fleet.passed))
@@ -154,6 +169,8 @@ class Daemon:
         task.add_done_callback(self._tasks.discard)
 
     async def _supervise(self, plan: LaunchPlan | None, listen: Listen | None) -> None:
+        if self._handover is not None:
+            return await self._resume(self._handover)
         if plan is None:
             return await self._serve_one_operation()
         if listen is not None and self._is_service:
@@ -176,6 +193,18 @@ class Daemon:
             self._notifier.ready()
         elif outcome.result == "superseded" and not self._stop_asked.is_set():
             self._begin(self._ready_once_decided())
+        await self._stop_asked.wait()
+        return await self._ended()
+
+    async def _resume(self, handed: Handover) -> None:
+        """Go on where the former program stopped (see `upgrade`), and tell who asked for that."""
+        self._notifier.ready()
+        decided = [take_back(self._fleet.restore(each.name), each) for each in handed.servers]
+        await self._fleet.passed()
+        if handed.gateway is not None:
+            await self._gateway.resume(handed.gateway)
+        outcomes = [await each for each in decided if each is not None]
+        tell_of_upgrade(handed, outcomes)
         await self._stop_asked.wait()
         return await self._ended()
 
@@ -256,7 +285,7 @@ class Daemon:
         else:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._interrupt)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `start` held it back until now
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # held back by `start`, or before an upgrade
             terminal = next((each for each in (STDOUT, STDERR) if os.isatty(each)), None)
             loop.add_signal_handler(signal.SIGHUP, self._hang_up, terminal)
 

@@ -278,7 +278,7 @@ class Scheduler:
     # --- what others ask
 
     def is_busy(self, name: str) -> bool:
-        """Whether this server answers requests, or has some that wait for a place there."""
+        """Whether this server answers requests, or has some that wait for a place."""
         if self._at[name]:
             return True
         there = self.situations.get(name)
@@ -373,15 +373,19 @@ class Scheduler:
         return [each for each in self.under_way if each.server == name and each.generates]
 
     def _go(self, ticket: Ticket, now: float) -> Go:
-        self.under_way.add(ticket)
         ticket.end_wait_for_room(now)
         ticket.server = self.server_of(ticket)
-        self._at[ticket.server] += 1
-        self._generating[ticket.server] += ticket.generates
         context = self.situations[ticket.server].context_tokens
         ticket.charged = context if ticket.alone else ticket.tokens  # nobody joins one that goes alone
-        self._tokens[ticket.server] += ticket.charged
+        self.count_in(ticket)
         return Go(ticket)
+
+    def count_in(self, ticket: Ticket) -> None:
+        """It is under way at its server; called for those that a copy answers (see `copies`)."""
+        self.under_way.add(ticket)
+        self._at[ticket.server] += 1
+        self._generating[ticket.server] += ticket.generates
+        self._tokens[ticket.server] += ticket.charged
 
     def _refuse(self, ticket: Ticket, reason: Reason, why: str = "") -> Refuse:
         self.waiting.remove(ticket)
