@@ -160,7 +160,7 @@ class Daemon:
             log.info("goss-supervisor ends", extra=about("daemon"))
 
     def _locks(self) -> list[Lock]:
-        return [self._lock, *(each.lock for each in self._fleet)]
+        return [self._lock, *(each.lock for each in self._fleet if each.lock is not None)]
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """In the background, until it is over or the daemon ends; one that fails logs it."""

@@ -9,6 +9,7 @@ else while a member lives; or the mark of this home's server is in its environme
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -23,6 +24,8 @@ from ..paths import Paths
 from .identity import Identity, fields_of_stat, identify
 from .places import generation_lock, other_servers, record_file, session_paths
 from .records import read_record
+
+log = logging.getLogger(__name__)
 
 if sys.platform == "win32":
     _FORCEFUL = signal.SIGTERM  # which is TerminateProcess there
@@ -61,6 +64,36 @@ def take_generation_lock(path: Path, record: Path, say: Callable[[str], None]) -
     if lock is None:
         raise StartFailed(f"The llama-server of an earlier daemon ({named}) cannot be stopped.")
     return lock
+
+
+class GenerationLock:
+    """
+    Taken before the first launch, and not earlier: a survivor of an earlier daemon, which may be taken over,
+    holds it itself.  ``held`` is one that this process has already.
+    """
+
+    def __init__(
+        self, path: Path, record: Path, *, held: Lock | None = None, say: Callable[[str], None] = log.warning
+    ) -> None:
+        self.held = held
+        self._path, self._record, self._say = path, record, say
+
+    @property
+    def fd(self) -> int:
+        """To be inherited; once it is taken."""
+        assert self.held is not None
+        return self.held.fd
+
+    def take(self) -> None:
+        """Ends an orphan that holds it, which may take 15 s.  Raises as `take_generation_lock` does."""
+        if self.held is None:
+            self.held = take_generation_lock(self._path, self._record, self._say)
+
+    def release(self) -> None:
+        """Once nothing of the server runs, and nothing will."""
+        if self.held is not None:
+            self.held.release()
+            self.held = None
 
 
 def mark_of(record: Path) -> str:

@@ -8,6 +8,9 @@ dies with this process where the system offers that (Linux, Windows), never dump
 descriptors in ``inherit`` (not on Windows).  ``no_sigpipe`` is for a program that a peer's hanging up
 would end.  ``on_output`` gets at most 64 KiB at once, and must not raise.
 Raises NotFound, PermissionDenied or StartFailed, each with what to do.
+
+``take_over`` watches a process that runs already, as if it had been spawned.  How one ends that is not our
+child cannot be known: then ``exited`` has an empty `ExitStatus`.  Raises StartFailed where it cannot be done.
 """
 
 from __future__ import annotations
@@ -21,17 +24,22 @@ from .process import ExitStatus
 
 if sys.platform == "win32":
     from .mechanism.windows_process import start as spawn
+    from .mechanism.windows_process import take_over
 else:
     from .mechanism.posix_process import start as spawn
+    from .mechanism.posix_process import take_over
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Child", "spawn"]
+__all__ = ["Child", "spawn", "take_over"]
 
 
 class Child(Protocol):
-    """A child of ours.  Neither signal ever reaches a process that is not this child."""
+    """
+    A child of ours, or a survivor.  Neither signal ever reaches another process.  On POSIX it also has
+    ``output_fd``, where its output is read.
+    """
 
     @property
     def identity(self) -> Identity: ...

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..home.orphan import MARK_VARIABLE, mark_of, take_generation_lock
+from ..home.orphan import MARK_VARIABLE, GenerationLock, mark_of
 from ..home.places import (
     figures_file,
     generation_lock,
@@ -43,8 +43,9 @@ LastFailure = tuple[Diagnosis | None, tuple[str, ...], float | None]
 
 class Instance:
     """
-    Taking its lock ends a server of this name that outlived an earlier daemon: raises StartFailed as
-    `take_generation_lock` does.  ``under_way`` counts the requests that are being answered.
+    Its first launch takes its lock, which ends a server of this name that outlived an earlier daemon, unless
+    that is taken over.  ``lock`` is held already where its process was kept over an upgrade.  ``under_way``
+    counts the requests that are being answered.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Instance:
         on_change: Callable[[], None],
         under_way: Callable[[], int],
         next_id: Callable[[], int],
+        lock: Lock | None = None,
     ) -> None:
         self.name = name
         self.under_way = under_way
@@ -65,7 +67,7 @@ class Instance:
         self._figures_of = 0
         before = read_record(record_file(paths, name))
         self._chosen = before.remembered if before else ""
-        self._lock = take_generation_lock(generation_lock(paths, name), record_file(paths, name), log.warning)
+        self._lock = GenerationLock(generation_lock(paths, name), record_file(paths, name), held=lock)
         self.output = OutputLog(paths.logs, server_log_name(name))
         self.server = Server(
             name,
@@ -80,8 +82,9 @@ class Instance:
         )
 
     @property
-    def lock(self) -> Lock:
-        return self._lock
+    def lock(self) -> Lock | None:
+        """None before its first launch, and while a survivor of an earlier daemon holds it."""
+        return self._lock.held
 
     @property
     def profile(self) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from ...home.identity import Identity, identify
 
 assert sys.platform == "linux"
 
@@ -39,6 +43,18 @@ def open_pidfd(pid: int, on_exit: Callable[[], None]) -> Pidfd | None:
         return Pidfd(os.pidfd_open(pid), on_exit)
     except OSError:
         return None
+
+
+def output_of(identity: Identity) -> int:
+    """
+    A reader of the pipe that this process writes to, which can be opened by Linux's link to it.  Raises
+    OSError, also where the process is another by now.
+    """
+    fd = os.open(f"/proc/{identity.pid}/fd/1", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if identify(identity.pid) == identity and stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.ESRCH, "its output is no pipe of ours")
 
 
 def bind_to_parent(parent: int) -> Callable[[], None]:

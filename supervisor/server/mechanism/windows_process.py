@@ -14,9 +14,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from ...errors import StartFailed
 from ...home.identity import Identity, identify
 from ...profile.definition import StopSignal
 from ..process import ExitStatus, start_error
+from ..survivor import Survivor
 from . import console
 
 assert sys.platform == "win32"
@@ -53,6 +55,11 @@ async def start(
         raise start_error(argv[0], error) from error
     child.adopt(transport)
     return child
+
+
+def take_over(survivor: Survivor, *, on_output: Callable[[bytes], None]) -> WindowsChild:  # noqa: ARG001 - as `child.take_over`
+    """The job object ends all with the daemon, so there is none."""
+    raise StartFailed(f"Windows leaves no server running (pid {survivor.identity.pid}).")
 
 
 class WindowsChild(asyncio.SubprocessProtocol):

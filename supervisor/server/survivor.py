@@ -1,0 +1,29 @@
+"""
+A server of ours that runs already when a daemon begins with it.
+
+An earlier daemon left it when it was killed; then it is not a child of this process, and how it ends one day
+cannot be known.  Or it was kept over an upgrade in place, and is our child.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..home.identity import Identity
+from ..plan.launch import LaunchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """
+    ``plan`` is as it was launched: with its inner port and key.  ``output_fd`` is where its output is read,
+    ours to close; None for Linux to find it.  ``degraded`` is what was not as the profile asks when it was
+    last seen: its log said so long ago.
+    """
+
+    identity: Identity
+    plan: LaunchPlan
+    is_child: bool
+    output_fd: int | None = None
+    ready_since: float | None = None  # seconds since the epoch; None is not known, or not ready yet
+    degraded: str = ""
