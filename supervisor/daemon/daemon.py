@@ -95,8 +95,8 @@ class Daemon:
         self._gateway = GatewayListener(
             paths, lambda: self._fleet, self._begin, self._loads, lambda: self._control
         )
-        self._kept_locks = {each.name: each.lock_fd for each in handover.servers} if handover else {}
-        end_orphans(paths, log.warning, but=self._kept_locks)
+        if handover is None:
+            end_orphans(paths, log.warning)
         self._fleet = Fleet(self._new_instance)
         self._control = Control(
             self._fleet,
@@ -121,7 +121,7 @@ class Daemon:
             on_change=self._on_change,
             under_way=partial(self._gateway.under_way, name),
             next_id=next_id,
-            lock=inherited_lock(self._paths, name, self._kept_locks.pop(name, None)),
+            lock=self._handover.lock_of(name, self._paths) if self._handover else None,
         )
 
     @property

@@ -12,11 +12,9 @@ import logging
 from collections.abc import Coroutine
 from functools import partial
 
-from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
-from .api.routes import Trouble
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .auth.limits import KeyLimiter
@@ -24,7 +22,7 @@ from .auth.page_sessions import PageSessions
 from .auth.refused_keys import RefusedKeys
 from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
-from .copies import Copies, CopiedRequest, Successor
+from .copies import CopiedRequest, Copies, Successor
 from .endpoints import ENDING, Endpoints, why_refused
 from .exchange import Exchange, Outgoing, to_server
 from .http_heads import Head
@@ -369,7 +367,7 @@ class Gateway:
         )
 
     def become_copy(self, fd: int) -> Successor:
-        """Called in the copy, whose end of the pair is ``fd``: what is not being answered goes to the daemon."""
+        """Called in the copy, with its end of the pair: what is not being answered goes to the daemon."""
         self.successor = self._books.successor = successor = Successor(fd, self._cut_answers)
         self.copies.let_go()
         self.listener.let_go()
