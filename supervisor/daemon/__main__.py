@@ -87,6 +87,7 @@ def main() -> int:
                 is_service=orders.get("is_service", False),
                 handover=handover,
                 is_foreground=foreground,
+                write_log=partial(_write_out, writing),
             )
             if shown:
                 daemon.main.output.listen(shown.show_server)
@@ -170,6 +171,12 @@ def _set_up_logging(paths: Paths, shown: Terminal | None) -> QueueListener:
     listener = QueueListener(lines, written, *_event_log(paths))
     listener.start()
     return listener
+
+
+def _write_out(writing: QueueListener) -> None:
+    """Blocks until all that was logged is in the files."""
+    writing.stop()
+    writing.start()
 
 
 def _event_log(paths: Paths) -> Iterator[logging.Handler]:

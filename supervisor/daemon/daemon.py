@@ -60,7 +60,7 @@ class Daemon:
     `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
     for newer engines; ``is_service``: nobody who could correct the address looks on.  ``handover`` is what
-    another version left in this process.
+    another version left in this process, and ``write_log`` blocks until the log is written.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Daemon:
         looks: Rhythm = DAILY,
         handover: Handover | None = None,
         is_foreground: bool = False,
+        write_log: Callable[[], None] = lambda: None,
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
@@ -110,7 +111,7 @@ class Daemon:
         parts = DaemonParts(
             DaemonFacts(self._started, is_foreground=is_foreground, is_service=is_service),
             lock, self._control_socket, self._control, self._fleet, self._gateway, self._loads, manager,
-            self._tasks,
+            self._tasks, write_log,
         )  # fmt: skip
         self._control.upgrade = partial(upgrade, parts)
 

@@ -48,6 +48,7 @@ from .service_notify import ServiceNotifier
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 30.0
+WRITE_SECONDS = 5.0
 LOOK_SECONDS = 0.1  # between two looks whether something is under way
 SAY_SECONDS = 4.0
 INSTEAD = "goss-supervisor stop, then start it again: that loads the model again."
@@ -78,6 +79,7 @@ class DaemonParts:
     loads: Loads
     notifier: ServiceNotifier
     tasks: set[asyncio.Task[None]]
+    write_log: Callable[[], None]
 
     def under_way(self) -> str:
         """What an upgrade has to wait for, in words; "" for nothing."""
@@ -96,10 +98,12 @@ class DaemonParts:
         return "the upgrade before" if gateway is not None and gateway.copies.are_speaking else ""
 
     async def write_all(self) -> None:
-        """What is in memory only and belongs on the disk."""
-        await self.gateway.write_usage()
-        for each in self.fleet:
-            await beside_the_loop(each.flush)
+        """What is in memory only and belongs on the disk; one that hangs holds nothing up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self.gateway.write_usage()
+                for write in (*(each.flush for each in self.fleet), self.write_log):
+                    await beside_the_loop(write)
 
     def hand_over(self, keep: Callable[[int], int], copy: CopyProcess | None = None) -> Handover:
         """
@@ -187,13 +191,13 @@ else:
         began = time.time()
         async for waits in _quiet(daemon):
             yield waits
-        yield {"step": "checks the new program", "again_seconds": SAY_SECONDS}
+        yield {"step": "checking the new program", "again_seconds": SAY_SECONDS}
         version = await beside_the_loop(partial(_proved, program, written(daemon.hand_over(int))))
+        log.info("upgrading in place to version %s", version)
+        yield {"step": f"becoming version {version}", "again_seconds": SAY_SECONDS}
         await daemon.write_all()
         async for waits in _quiet(daemon):  # time has passed
             yield waits
-        log.info("upgrades in place to version %s", version)
-        yield {"step": f"becomes version {version}", "again_seconds": SAY_SECONDS}
         await _exec(daemon, program, connection, began)
 
     async def _quiet(daemon: DaemonParts) -> AsyncIterator[ControlMessage]:
