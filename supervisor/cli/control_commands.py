@@ -207,7 +207,9 @@ def upgrade_daemon(*, as_json: bool) -> int:
         echo_json(**done)
         return EXIT_OK
     was = "" if done["from"] == done["to"] else f", was {done['from']}"
-    click.echo(f"the daemon (pid {done['pid']}) is version {done['to']} now{was}; that took {done['seconds']} s")
+    click.echo(
+        f"the daemon (pid {done['pid']}) is version {done['to']} now{was}; that took {done['seconds']} s"
+    )
     return EXIT_OK
 
 

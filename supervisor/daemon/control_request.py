@@ -37,7 +37,6 @@ READING: Final[frozenset[Operation]] = frozenset(
 """Those that an upgrade need not wait for."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
     """One line of docs/control-protocol.md; a field that an operation does not have is ignored."""

@@ -160,7 +160,11 @@ def tell_of_upgrade(handed: Handover, outcomes: Iterable[Outcome]) -> None:
         extra=about("daemon"),
     )  # fmt: skip
     done = {"from": handed.version, "to": __version__, "seconds": seconds, "pid": os.getpid()}
-    answer: ControlMessage = {"upgraded": done, "outcomes": [asdict(each) for each in outcomes], "final": True}
+    answer: ControlMessage = {
+        "upgraded": done,
+        "outcomes": [asdict(each) for each in outcomes],
+        "final": True,
+    }
     with suppress(OSError), socket.socket(fileno=handed.asked_fd) as asked:  # it may have gone
         asked.sendall(json.dumps(answer).encode() + b"\n")
 
@@ -244,7 +248,9 @@ else:
                 copy = _Forked(asyncio.get_running_loop())
                 if copy.is_here:
                     await _be_copy(daemon, copy.end)
-            process = CopyProcess(copy.pid, kept.keep(copy.end), gateway.copied()) if gateway and copy else None
+            process = (
+                CopyProcess(copy.pid, kept.keep(copy.end), gateway.copied()) if gateway and copy else None
+            )
             handover = daemon.hand_over(kept.keep, process)
             give_orders(written(replace(handover, asked_fd=kept.keep(connection), began=began)))
             os.execv(program[0], [*program, RESUME])  # noqa: S606 - no shell

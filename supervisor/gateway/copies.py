@@ -178,7 +178,9 @@ class Pump:
         client.set_protocol(here := PumpEnd(None, self._closed))
         self._opening = asyncio.get_running_loop().create_task(self._open(client, here, there, end))
 
-    async def _open(self, client: asyncio.Transport, here: PumpEnd, there: PumpEnd, end: socket.socket) -> None:
+    async def _open(
+        self, client: asyncio.Transport, here: PumpEnd, there: PumpEnd, end: socket.socket
+    ) -> None:
         assert sys.platform != "win32"
         here.other, _ = await asyncio.get_running_loop().create_unix_connection(lambda: there, sock=end)
         if client.is_closing():
@@ -276,9 +278,7 @@ class Copies:
 
 
 class _Copy:
-    def __init__(
-        self, process: CopyProcess, host: CopyHost, count_in: Callable[[Ticket], None]
-    ) -> None:
+    def __init__(self, process: CopyProcess, host: CopyHost, count_in: Callable[[Ticket], None]) -> None:
         self._pid, self._host = process.pid, host
         self._loop = asyncio.get_running_loop()
         self.socket = socket.socket(fileno=process.fd)
