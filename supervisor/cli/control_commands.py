@@ -196,21 +196,28 @@ def upgrade_daemon(*, as_json: bool) -> int:
     Its pid, its addresses and its clients' connections stay, and answers under way go on.  If this version
     cannot take over, the daemon goes on as it is.
     """
-    paths = Paths.from_environment()
-    request = {"op": "upgrade", "program": own_program("supervisor.daemon")}
-    with waiting_for_the_daemon("upgrading the daemon") as progress:
-        for answer in client.stream(paths, request):
-            if text := answer.get("step") or (f"waits for {answer['waits']}" if "waits" in answer else ""):
-                progress.step(text)
-    done = answer["upgraded"]
+    done = upgraded(Paths.from_environment())
     if as_json:
         echo_json(**done)
-        return EXIT_OK
-    was = "" if done["from"] == done["to"] else f", was {done['from']}"
-    click.echo(
-        f"the daemon (pid {done['pid']}) is version {done['to']} now{was}; that took {done['seconds']} s"
-    )
+    else:
+        click.echo(upgrade_line(done))
     return EXIT_OK
+
+
+def upgraded(paths: Paths) -> dict[str, Any]:
+    """What the daemon says when it is this version.  Raises SupervisorError where it goes on as it was."""
+    answer: client.Message = {}
+    with waiting_for_the_daemon("upgrading the daemon") as progress:
+        for answer in client.stream(paths, {"op": "upgrade", "program": own_program("supervisor.daemon")}):
+            if text := answer.get("step") or (f"waits for {answer['waits']}" if "waits" in answer else ""):
+                progress.step(text)
+    done: dict[str, Any] = answer["upgraded"]
+    return done
+
+
+def upgrade_line(done: Mapping[str, Any]) -> str:
+    versions = "again" if done["from"] == done["to"] else f"in place of {done['from']}"
+    return f"the daemon (pid {done['pid']}) is version {done['to']}, {versions}; it took {done['seconds']} s"
 
 
 def _run(found: Preparation, listen: Listen | None, request: Mapping[str, Any], *, as_json: bool) -> int:

@@ -226,7 +226,7 @@ class GatewayListener:
             self.gateway.keyring.local,
             self.gateway.sessions.cookie,
             self.gateway.sessions.sessions,
-            (*copies, *[copy] * (copy is not None)),
+            (*copies, *([copy] if copy is not None else ())),
         )
 
     async def resume(self, handed: HandedGateway) -> None:

@@ -34,7 +34,7 @@ from .service_notify import Notify, ServiceNotifier
 
 SCHEMA = 1
 CHECK, RESUME = "--check-handover", "--resume"
-"""Words of the daemon's command line: read one on stdin and say whether it can be taken; take that of a descriptor."""
+"""Words of the daemon's command line: say whether what comes on stdin could be taken, and take it."""
 
 RestingState = Literal["stopped", "sleeping", "failed"]
 _RESTS: Mapping[State, RestingState] = {
@@ -64,8 +64,8 @@ class RunningProcess:
 @dataclass(frozen=True, slots=True)
 class HandedServer:
     """
-    One server.  With a ``process``, that is taken over; ``rests`` is how one without stays; with neither it is
-    launched anew.
+    One server.  A ``process`` is taken over; ``rests`` is how one without stays; with neither it is launched
+    anew.
     """
 
     name: str
@@ -83,8 +83,8 @@ class HandedServer:
 @dataclass(frozen=True, slots=True)
 class HandedGateway:
     """
-    The gateway.  ``listen`` is as `plan_json` writes it; without ``sockets`` it is closed.  ``local_key`` opens it
-    for commands of its own user, which go on with it.
+    The gateway.  ``listen`` is as `plan_json` writes it; without ``sockets`` it is closed.  ``local_key``
+    opens it for commands of its own user, which go on with it.
     """
 
     listen: Mapping[str, Any]

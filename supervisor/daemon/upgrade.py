@@ -126,7 +126,7 @@ class DaemonParts:
         )
 
     async def be_copy(self, end: int) -> None:
-        """Called in the copy, which has this end of a pair of sockets: comes back when it has done its work."""
+        """Called in the copy, which has this end of a pair of sockets; over when its work is done."""
         gateway = self.gateway.gateway
         assert gateway is not None
         for task in self.tasks:

@@ -24,9 +24,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
 from ..decoding import Malformed, decode
+from ..server.background import beside_the_loop
 from .http_heads import HEAD_END, Head
 from .scheduler import Ticket
 from .telemetry.activity import RequestRecord
@@ -169,13 +171,15 @@ def _written(head: Head, body: bytes) -> bytes:
 
 
 class Pump:
-    """Bytes both ways between a client, whose protocol it becomes, and ``end`` of a pair of sockets."""
+    """
+    Bytes both ways between a client, whose protocol it becomes, and ``end`` of a pair of sockets.  It is
+    ``over`` when the client has all, or has gone.
+    """
 
     def __init__(self, client: asyncio.Transport, end: socket.socket, over: Callable[[Pump], None]) -> None:
-        self._over = over
-        there = PumpEnd(client, self._closed)
         client.pause_reading()
-        client.set_protocol(here := PumpEnd(None, self._closed))
+        client.set_protocol(here := PumpEnd(None, lambda: over(self)))
+        there = PumpEnd(client)
         self._opening = asyncio.get_running_loop().create_task(self._open(client, here, there, end))
 
     async def _open(
@@ -188,26 +192,19 @@ class Pump:
         else:
             client.resume_reading()
 
-    def _closed(self) -> None:
-        self._over(self)
-
 
 class PumpEnd(asyncio.Protocol):
-    """What comes here goes out at ``other``, which waits for nobody longer than its own other side does."""
+    """What comes here goes out at ``other``, no faster than it is taken there."""
 
-    def __init__(self, other: asyncio.Transport | None, closed: Callable[[], None]) -> None:
-        self.other, self._closed = other, closed
-        self._transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+    def __init__(self, other: asyncio.Transport | None, over: Callable[[], None] = lambda: None) -> None:
+        self.other, self._over = other, over
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None:
             self.other.write(data)
 
     def pause_writing(self) -> None:
-        if self.other is not None:
+        if self.other is not None and not self.other.is_closing():
             self.other.pause_reading()
 
     def resume_writing(self) -> None:
@@ -215,7 +212,7 @@ class PumpEnd(asyncio.Protocol):
             self.other.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closed()
+        self._over()
         if self.other is not None:
             self.other.close() if exc is None else self.other.abort()
 
@@ -223,11 +220,13 @@ class PumpEnd(asyncio.Protocol):
 # --- in the daemon
 
 
-class MovedConnection(asyncio.Protocol):
+class MovedConnection(Protocol):
     """What this module needs of a `ClientConnection`."""
 
     has_head: bool
     closes: bool
+
+    def data_received(self, data: bytes) -> None: ...
 
 
 class CopyHost(Protocol):
@@ -237,7 +236,10 @@ class CopyHost(Protocol):
         """A new connection, which has no transport yet."""
 
     def count_out(self, ticket: Ticket | None, request: RequestRecord | None) -> None:
-        """It is not any more; ``request`` is what became of it.  None: a peer had it; the daemon has it now."""
+        """
+        It is not under way in the copy any more; ``request`` is what became of it, None where it comes here.
+        One that a peer had has no ``ticket``.
+        """
 
 
 class Copies:
@@ -322,7 +324,7 @@ class _Copy:
             self.under_way.clear()
         self.socket.close()
         with suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)  # it has ended, or does so right now
+            await beside_the_loop(partial(os.waitpid, self._pid, 0))  # it has ended, or does so right now
 
     async def _take(self, message: dict[str, Any]) -> None:
         if "connection" in message:
@@ -330,7 +332,7 @@ class _Copy:
             sock = socket.socket(fileno=self._fds.popleft())
             client = self._host.connected()
             client.has_head, client.closes = message["has_head"], message["closes"]
-            await self._loop.connect_accepted_socket(lambda: client, sock)
+            await self._loop.connect_accepted_socket(lambda: cast("asyncio.Protocol", client), sock)
             if received:
                 client.data_received(received)
         elif "ended" in message:

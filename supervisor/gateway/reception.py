@@ -43,7 +43,7 @@ class ReceptionHost(ExchangeHost, Protocol):
 class Reception:
     """Of one gateway."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - its collaborators
         self,
         host: ReceptionHost,
         limiter: KeyLimiter,
