@@ -218,17 +218,17 @@ def _is_upgraded(manager: ServiceManager, scope: ServiceScope) -> bool:
     if not found.running:
         return False
     try:
-        if found.outdated:
-            raise SupervisorError("The service's file has changed.")
-        if client.ask(paths, {"op": "status"})["status"]["daemon"]["pid"] != found.pid:
-            raise SupervisorError("The daemon that answers is not the service's.")
-        click.echo(upgrade_line(upgraded(paths)))
+        daemon = client.ask(paths, {"op": "status"})["status"]["daemon"]
+        why = "the service's file has changed" if found.outdated else ""
+        why = why or ("" if daemon["pid"] == found.pid else "the daemon that answers is not the service's")
+        line = "" if why else upgrade_line(upgraded(paths))
     except SupervisorError as error:
-        click.echo(f"not in place, so it is stopped and started: {error}", err=True)
+        why = str(error)
+    if why:
+        click.echo(f"not in place, so it is stopped and started: {why}", err=True)
         return False
-    click.echo(
-        f"what has changed in profiles: goss-supervisor reload, or {again('restart', scope)} --full", err=True
-    )
+    click.echo(line)
+    click.echo(f"for changed profiles: goss-supervisor reload, or {again('restart', scope)} --full", err=True)
     return True
 
 

@@ -230,7 +230,7 @@ def _of_another_version(version: str) -> Iterator[str]:
     """After an upgrade: the daemon that runs is the old one, until it is told."""
     if version != __version__:
         yield f"          is still version {version}, this program is version {__version__}; to replace it,"
-        yield "          with the model loaded: goss-supervisor upgrade-daemon, or goss-supervisor service restart"
+        yield "          with its models loaded: goss-supervisor upgrade-daemon, or service restart"
 
 
 def _update(now: StatusDocument) -> Iterator[str]:
