@@ -202,6 +202,7 @@ else:
         await daemon.write_all()
         async for waits in _quiet(daemon):  # time has passed
             yield waits
+        daemon.notifier.ping()
         await _exec(daemon, program, connection, began)
 
     async def _quiet(daemon: DaemonParts) -> AsyncIterator[ControlMessage]:

@@ -210,7 +210,7 @@ def machine(old, tmp_path):
     drop_in = root / "test" / f"{UNIT}.d" / "test.conf"
     drop_in.parent.mkdir(parents=True)
     kept = "".join(f"BindReadOnlyPaths={path}\n" for path in made.kept)  # PrivateTmp= would hide them
-    drop_in.write_text(f"[Service]\nWatchdogSec=3\n{kept}")
+    drop_in.write_text(f"[Service]\nWatchdogSec=15\n{kept}")
     made.home.mkdir(parents=True, mode=0o700)
     write_profile(made)
     try:
