@@ -12,11 +12,12 @@ import click
 from ..errors import EXIT_OK, NotAnswering, NotRunning, SupervisorError, UsageError
 from ..home import client
 from ..home.places import SERVER, daemon_lock, record_file
-from ..home.unresponsive import end_daemon, not_answering
+from ..home.unresponsive import end_daemon, end_survivors, not_answering
 from ..locks import held_by
 from ..paths import Paths
 from ..plan.listen import Listen
 from ..plan.plan_json import ANOTHER_VERSION, listen_to_json, to_json
+from ..progress import Progress
 from ..tool import own_program
 from .common import force_option, json_option, parse_settings, profile_argument, server_argument, set_option
 from .output import echo_json, show_outcome, waiting_for_the_daemon
@@ -43,7 +44,7 @@ def stop(*, name: str | None, now: bool, as_json: bool) -> int:
         return _follow({"op": "stop", "server": name, "now": now}, f"stopping {name}", as_json=as_json)
     with waiting_for_the_daemon("stopping; --now does not wait for requests under way") as progress:
         try:
-            answer = _stopped(paths, now=now)
+            answer = _stopped(paths, progress, now=now)
         except NotAnswering as error:
             if not now:
                 raise
@@ -246,14 +247,20 @@ def _ended(paths: Paths, why: str) -> client.Message:
     return {"outcome": {"result": "stopped", "profile": profile, "why": why, "hint": ""}}
 
 
-def _stopped(paths: Paths, *, now: bool) -> client.Message:
-    """The daemon's answer to the request; its process ends right after, and its lock tells when."""
+def _stopped(paths: Paths, progress: Progress, *, now: bool) -> client.Message:
+    """
+    The daemon's answer to the request; its process ends right after, and its lock tells when.  Without one,
+    what an earlier one left running is ended.
+    """
     try:
         answer = client.ask(paths, {"op": "stop", "now": now})
     except NotRunning:
-        if held_by(daemon_lock(paths)) is None:
+        if held_by(daemon_lock(paths)) is not None:
+            answer = _ended(paths, "it was ending")
+        elif ended := end_survivors(paths, progress.step):
+            return _ended(paths, f"its daemon had been killed; ended {ended}")
+        else:
             raise
-        answer = _ended(paths, "it was ending")
     deadline = time.monotonic() + EXIT_SECONDS
     while held_by(daemon_lock(paths)) is not None:
         if time.monotonic() > deadline:

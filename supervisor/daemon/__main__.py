@@ -24,7 +24,7 @@ from ..errors import AlreadyRunning, SupervisorError
 from ..home.control_socket import endpoint
 from ..home.event_log import EVENT_BYTES, EventFormatter, events_file, is_something_else
 from ..home.identity import ourselves
-from ..home.orphan import end_session, forget_session
+from ..home.orphan import end_session, forget_session, refuse_beside_survivors
 from ..home.places import daemon_lock, daemon_log, make_folders, session_paths
 from ..locks import Lock, held_by
 from ..paths import Paths
@@ -77,6 +77,7 @@ def main() -> int:
             listen = listen_from_json(orders["listen"]) if orders.get("listen") else None
             plan = from_json(orders["plan"]) if orders.get("plan") else None
             if plan is None and handover is None:
+                refuse_beside_survivors(paths)
                 make_folders(session_paths(paths))
             daemon = Daemon(
                 paths if plan or handover else session_paths(paths),
@@ -88,6 +89,7 @@ def main() -> int:
                 handover=handover,
                 is_foreground=foreground,
                 write_log=partial(_write_out, writing),
+                survives=plan is not None or handover is not None,
             )
             if shown:
                 daemon.main.output.listen(shown.show_server)

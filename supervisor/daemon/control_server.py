@@ -33,8 +33,7 @@ PROTOCOL = 1
 REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
 _PROMISE = {"again_seconds": REPEAT_SECONDS}
 ControlMessage = dict[str, Any]
-Connection = tuple[asyncio.StreamReader, int]
-"""That a request came by: its descriptor, too."""
+Connection = tuple[asyncio.StreamReader, int]  # that a request came by, with its descriptor
 
 
 class Control:
@@ -142,7 +141,7 @@ class Control:
             "upgrade": lambda request: self.upgrade(request.program, connection[1] if connection else -1),
             "status": self._status,
             "watch": self._watch,
-            "wait": self._wait,
+            "wait": lambda request: self._until(self._named(request).server.settled()),
             "start": self._start,
             "reload": self._start,  # but for a plan with the digest of the one that serves
             "load": self._load,
@@ -170,9 +169,6 @@ class Control:
             yield self._on_the_way()
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), REPEAT_SECONDS)
-
-    def _wait(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        return self._until(self._named(request).server.settled())
 
     async def _start(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """Start, restart and switch are one thing: run this plan in place of what the server runs."""
@@ -274,6 +270,7 @@ class Control:
             "plan": to_json(plan) if plan else None,
             "listen": listen_to_json(listen) if listen else None,
             **memory_of_loaded(self._fleet, stays),
+            "own": dict(self._loads.survivors.memory_of(request.replaces)),
             "final": True,
         }
 

@@ -19,8 +19,7 @@ from ..fleet.fleet import Fleet
 from ..gateway.listener import missing_address
 from ..home.control_socket import Endpoint
 from ..home.event_log import about
-from ..home.orphan import end_orphans
-from ..home.places import daemon_log, update_file
+from ..home.places import SERVER, daemon_log, other_servers, update_file
 from ..locks import Lock
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -32,6 +31,7 @@ from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
 from ..server.process import stats_of
+from ..server.survivor import Survivors
 from .announcements import Announcements
 from .control_listener import ControlSocket
 from .control_server import Control
@@ -56,11 +56,11 @@ class Daemon:
     """
     Lives as long as its servers are wanted.
 
-    ``lock`` is the home's.  Making one takes the locks of its servers: raises StartFailed as `Instance` does.
-    `run` is called once;
+    ``lock`` is the home's.  `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
-    for newer engines; ``is_service``: nobody who could correct the address looks on.  ``handover`` is what
-    another version left in this process, and ``write_log`` blocks until the log is written.
+    for newer engines; ``is_service``: nobody who could correct the address looks on; ``survives``: its
+    servers may outlive it.  ``handover`` is what another version left in this process, and ``write_log``
+    blocks until the log is written.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Daemon:
         manager: ServiceNotifier,
         is_service: bool = False,
         looks: Rhythm = DAILY,
+        survives: bool = True,
         handover: Handover | None = None,
         is_foreground: bool = False,
         write_log: Callable[[], None] = lambda: None,
@@ -80,7 +81,7 @@ class Daemon:
         self._paths = paths
         self._endpoint = endpoint
         self._lock = lock
-        self._is_service = is_service
+        self._is_service, self._survives = is_service, survives
         self._handover = handover
         self._started = handover.started if handover else time.time()
         self._stop: asyncio.Future[Outcome] | None = None
@@ -92,12 +93,12 @@ class Daemon:
         self._notifier = manager
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
-        self._loads = Loads(lambda: self._fleet, lambda: self._gateway.gateway, self._begin)
+        self._loads = Loads(
+            lambda: self._fleet, lambda: self._gateway.gateway, self._begin, survivors=Survivors(paths)
+        )
         self._gateway = GatewayListener(
             paths, lambda: self._fleet, self._begin, self._loads, lambda: self._control
         )
-        if handover is None:
-            end_orphans(paths, log.warning)
         self._fleet = Fleet(self._new_instance)
         self._control = Control(
             self._fleet,
@@ -123,6 +124,7 @@ class Daemon:
             under_way=partial(self._gateway.under_way, name),
             next_id=next_id,
             lock=self._handover.lock_of(name, self._paths) if self._handover else None,
+            survives=self._survives,
         )
 
     @property
@@ -138,9 +140,9 @@ class Daemon:
         """
         log.info("goss-supervisor %s begins (pid %d)", __version__, os.getpid(), extra=about("daemon"))
         self._listen_to_signals()
-        control = self._control_socket
-        await control.open(self._handover.control_fd if self._handover else None)
-        supervising = asyncio.create_task(self._supervise(plan, listen))
+        control, handed = self._control_socket, self._handover
+        await control.open(handed.control_fd if handed else None)
+        supervising = asyncio.create_task(self._resume(handed) if handed else self._supervise(plan, listen))
         working = asyncio.create_task(self._fleet.run())
         self._begin(self._notifier.keep_in_touch(self._fleet.passed))
         self._begin(Upkeep(self._locks, (control, self._gateway)).keep())
@@ -170,17 +172,18 @@ class Daemon:
         task.add_done_callback(self._tasks.discard)
 
     async def _supervise(self, plan: LaunchPlan | None, listen: Listen | None) -> None:
-        if self._handover is not None:
-            return await self._resume(self._handover)
         if plan is None:
             return await self._serve_one_operation()
         if listen is not None and self._is_service:
             await self._address_has_come(listen)
             if not serves_clients(plan):
                 await self._address_has_come(Listen(plan.profile, plan.host, plan.port))
+        await self._look_at_survivors(plan, listen)
         if self._stop_asked.is_set():
             return await self._ended()
         decided = await self._first(plan, listen)
+        if self._loads.took_over:
+            self._report({"step": self._loads.took_over})
         if listen is not None:
             self._loads.load_offers(listen, decided)
         outcome = await decided
@@ -196,6 +199,18 @@ class Daemon:
             self._begin(self._ready_once_decided())
         await self._stop_asked.wait()
         return await self._ended()
+
+    async def _look_at_survivors(self, plan: LaunchPlan, listen: Listen | None) -> None:
+        """Those that are wanted are taken over when they are launched; the others end, and free memory."""
+        survivors = self._loads.survivors
+        await survivors.look()
+        offered = {each.profile for each in listen.offers} - {plan.profile} if listen else set()
+        wanted = {
+            name for name, profile in survivors.profiles.items() if profile in offered and name != SERVER
+        }
+        await survivors.end({*other_servers(self._paths)} - wanted)
+        if not survivors.runs(SERVER, plan):
+            await survivors.end([SERVER])
 
     async def _resume(self, handed: Handover) -> None:
         """Go on where the former program stopped (see `upgrade`), and tell who asked for that."""
@@ -245,7 +260,8 @@ class Daemon:
 
     def _first(self, plan: LaunchPlan, listen: Listen | None) -> Coroutine[Any, Any, asyncio.Future[Outcome]]:
         """``gateway.preload: false``: the first request loads the model."""
-        if plan.behind_gateway and listen is not None and not listen.settings.preload:
+        runs = self._loads.survivors.runs(SERVER, plan)
+        if plan.behind_gateway and listen is not None and not listen.settings.preload and not runs:
             return self._gateway.rest(plan, listen)
         return self._gateway.launch(plan, listen)
 

@@ -271,14 +271,15 @@ class Scheduler:
 
     def next_time(self, now: float) -> float | None:
         """When `tick` will have something to do though nothing happens; None for never."""
-        times = [ticket.arrived + self.settings.hold_timeout_seconds for ticket in self.waiting]
-        times += [ticket.not_before for ticket in self.waiting if ticket.not_before > now]
-        return min(times, default=None)
+        late = (each.arrived + self.settings.hold_timeout_seconds for each in self.waiting)
+        return min(
+            (*late, *(each.not_before for each in self.waiting if each.not_before > now)), default=None
+        )
 
     # --- what others ask
 
     def is_busy(self, name: str) -> bool:
-        """Whether this server answers requests, or has some that wait for a place."""
+        """Whether this server answers requests, or has some that wait for a place there."""
         if self._at[name]:
             return True
         there = self.situations.get(name)
@@ -381,7 +382,7 @@ class Scheduler:
         return Go(ticket)
 
     def count_in(self, ticket: Ticket) -> None:
-        """It is under way at its server; called for those that a copy answers (see `copies`)."""
+        """It is under way at its server, though a copy may answer it (see `copies`)."""
         self.under_way.add(ticket)
         self._at[ticket.server] += 1
         self._generating[ticket.server] += ticket.generates

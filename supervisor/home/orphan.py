@@ -18,12 +18,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import StartFailed
-from ..locks import Lock
+from ..errors import AlreadyRunning, StartFailed
+from ..locks import Lock, held_by
 from ..paths import Paths
 from .identity import Identity, fields_of_stat, identify
-from .places import generation_lock, other_servers, record_file, session_paths
-from .records import read_record
+from .places import SERVER, generation_lock, other_servers, record_file, session_paths
+from .records import Record, read_record
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ if sys.platform == "win32":
 else:
     _FORCEFUL = signal.SIGKILL
 
+SURVIVOR_HINT = "goss-supervisor start takes it over, and goss-supervisor stop ends it."
 MARK_VARIABLE = "GOSS_SUPERVISOR_SERVER"
 """In the environment of each server and of what it starts."""
 GRACE_SECONDS = 10.0
@@ -96,6 +97,32 @@ class GenerationLock:
             self.held = None
 
 
+def left_running(paths: Paths) -> list[tuple[Record, Identity]]:
+    """
+    Of the servers whose process lives, holds its lock and is proved to be of this home: without a daemon
+    those that an earlier one left.
+    """
+    found = []
+    for name in (SERVER, *other_servers(paths)):
+        file = record_file(paths, name)
+        record = read_record(file)
+        identity = record.identity if record else None
+        if record is None or identity is None or identify(identity.pid) != identity:
+            continue
+        if held_by(generation_lock(paths, name)) is not None and _belongs(identity.pid, None, mark_of(file)):
+            found.append((record, identity))
+    return found
+
+
+def refuse_beside_survivors(paths: Paths) -> None:
+    """For what needs the memory for itself, without a daemon.  Raises AlreadyRunning."""
+    for record, identity in left_running(paths)[:1]:
+        raise AlreadyRunning(
+            f"{record.profile} still runs, though its daemon was killed (pid {identity.pid}).",
+            hint=SURVIVOR_HINT,
+        )
+
+
 def mark_of(record: Path) -> str:
     """Of the server with this record, for `MARK_VARIABLE`: no other home has it, and no other server."""
     try:
@@ -132,10 +159,15 @@ def _belongs(pid: int, session: Identity | None, mark: str) -> bool:
     return who is not None and who.boot_id == session.boot_id and who.started >= session.started
 
 
-def end_orphans(paths: Paths, say: Callable[[str], None]) -> None:
-    """End the servers beside the main one that an earlier daemon left.  Raises as `take_generation_lock`."""
-    for name in other_servers(paths):
-        take_generation_lock(generation_lock(paths, name), record_file(paths, name), say).release()
+def end_left(paths: Paths, name: str, say: Callable[[str], None]) -> None:
+    """End the server of this name that an earlier daemon left.  Raises as `take_generation_lock` does."""
+    take_generation_lock(generation_lock(paths, name), record_file(paths, name), say).release()
+
+
+def end_all_left(paths: Paths, say: Callable[[str], None]) -> None:
+    """The same of all servers."""
+    for name in (SERVER, *other_servers(paths)):
+        end_left(paths, name, say)
 
 
 def end_session(paths: Paths, say: Callable[[str], None]) -> None:
@@ -145,8 +177,7 @@ def end_session(paths: Paths, say: Callable[[str], None]) -> None:
     """
     left = session_paths(paths)
     if left.state.exists():
-        take_generation_lock(generation_lock(left), record_file(left), say).release()
-        end_orphans(left, say)
+        end_all_left(left, say)
         forget_session(paths)
 
 

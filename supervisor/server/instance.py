@@ -6,6 +6,7 @@ import logging
 import os
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from .diagnosis import Diagnosis
 from .memory_warnings import RAM
 from .output_log import OutputLog
 from .server import Server
+from .survivor import LeftPlan, why_ended
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,8 @@ class Instance:
     """
     Its first launch takes its lock, which ends a server of this name that outlived an earlier daemon, unless
     that is taken over.  ``lock`` is held already where its process was kept over an upgrade.  ``under_way``
-    counts the requests that are being answered.
+    counts the requests that are being answered.  Its processes ``survive`` a daemon that is killed where they
+    may (see `why_ended`).
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Instance:
         under_way: Callable[[], int],
         next_id: Callable[[], int],
         lock: Lock | None = None,
+        survives: bool = False,
     ) -> None:
         self.name = name
         self.under_way = under_way
@@ -79,6 +83,7 @@ class Instance:
             under_way=under_way,
             next_id=next_id,
             environ={**os.environ, MARK_VARIABLE: mark_of(record_file(paths, name))},
+            survives=survives,
         )
 
     @property
@@ -180,6 +185,10 @@ class Instance:
             identity=child.identity if child else None,
             failure=failure_of(self.server),
             chosen=self._chosen,
+            launched=asdict(LeftPlan.of(life.plan))
+            if child and life.plan and not why_ended(life.plan)
+            else None,
+            ready_since=self.server.ready_since,
         )
 
 

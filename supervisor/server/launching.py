@@ -23,7 +23,7 @@ from ..errors import SupervisorError
 from ..home.orphan import GenerationLock
 from ..plan.child_environment import child_environment
 from ..plan.launch import LaunchPlan
-from .background import beside_the_loop
+from .background import WorkResult, beside_the_loop
 from .child import Child, spawn, take_over
 from .diagnosis import Diagnosis, shortage
 from .inner_address import with_inner_address
@@ -31,7 +31,7 @@ from .output_log import OutputLog
 from .preflight import check_launch
 from .probe import target_of
 from .probe_target import ProbeTarget
-from .survivor import Survivor
+from .survivor import Survivor, why_ended
 from .worker_watch import looks, lost
 
 log = logging.getLogger(__name__)
@@ -76,14 +76,12 @@ class LaunchCheck:
             return shortage(error) or bug
 
     async def _wait_for_lock(self) -> Diagnosis | None:
-        """A server that an earlier daemon left holds it."""
-        if self._lock.held is not None:
-            return None
-        self._say("ending what an earlier daemon left")
-        try:
-            await beside_the_loop(self._lock.take)
-        except SupervisorError as error:
-            return Diagnosis("left-behind", str(error), error.hint)
+        """A server that an earlier daemon left may hold it, which is ended."""
+        if self._lock.held is None:
+            try:
+                await self._beside(self._lock.take, "ending what an earlier daemon left")
+            except SupervisorError as error:
+                return Diagnosis("left-behind", str(error), error.hint)
         return None
 
     async def _wait_for_memory(self) -> None:
@@ -93,12 +91,17 @@ class LaunchCheck:
             await self._released(self._plan)
 
     async def _looked_at(self) -> Diagnosis | None:
-        """Outside the loop: the model may be on a network mount that hangs, which the status then shows."""
-        looking = asyncio.ensure_future(beside_the_loop(partial(check_launch, self._plan)))
-        _, slow = await asyncio.wait({looking}, timeout=SLOW_CHECK_SECONDS)
-        if slow:
-            self._say("waiting for the disk of the engine or the model")
-        return await looking
+        """The model may be on a network mount that hangs."""
+        check = partial(check_launch, self._plan)
+        return await self._beside(check, "waiting for the disk of the engine or the model")
+
+    async def _beside(self, work: Callable[[], WorkResult], slow: str) -> WorkResult:
+        """Outside the loop; what takes long, the status then shows."""
+        working = asyncio.ensure_future(beside_the_loop(work))
+        _, pending = await asyncio.wait({working}, timeout=SLOW_CHECK_SECONDS)
+        if pending:
+            self._say(slow)
+        return await working
 
     async def _wait_for_workers(self, patience_seconds: float) -> Diagnosis | None:
         """The server would abort without them."""
@@ -123,12 +126,16 @@ class Begun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """Of one server.  ``lock`` is inherited by its processes, so that a later daemon knows of them."""
+    """
+    Of one server.  ``lock`` is inherited by its processes, so that a later daemon knows of them; ``survives``
+    where that may take them over.
+    """
 
     output: OutputLog
     lock: GenerationLock
     private_config: Path
     environ: Mapping[str, str]
+    survives: bool = False
 
     def environment_of(self, plan: LaunchPlan) -> dict[str, str]:
         """Of a process that runs this plan."""
@@ -142,9 +149,11 @@ class Launcher:
         self.output.begin_run(plan.secrets.values(), probed, goes_on=survivor is not None)
         if survivor is not None:
             self.output.note(f"--- taken over by goss-supervisor {__version__}, pid {os.getpid()} ---")
-            log.info("takes over pid %d", survivor.identity.pid)
             return Begun(take_over(survivor, on_output=self.output.feed), target, plan)
         env, inherit = self.environment_of(plan), (self.lock.fd,)
         feed = self.output.feed
-        child = await spawn(plan.argv, env, on_output=feed, inherit=inherit, no_sigpipe=target.rpc)
+        outlives = self.survives and not why_ended(asked)
+        child = await spawn(
+            plan.argv, env, on_output=feed, inherit=inherit, no_sigpipe=target.rpc, outlives=outlives
+        )
         return Begun(child, target, plan)

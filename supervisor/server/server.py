@@ -90,6 +90,7 @@ class Server:
         under_way: Callable[[], int] = lambda: 0,
         next_id: Callable[[], int] | None = None,
         environ: Mapping[str, str] = os.environ,
+        survives: bool = False,
     ) -> None:
         self.name = name
         self.output = output
@@ -105,14 +106,14 @@ class Server:
         self.hold: Hold | None = None
         self.memory = MemoryWatch(on_change)
         self.workers = WorkerWatch(lambda lost: self._condemn(self.launch, lost), self._are_back)
-        self.launcher = Launcher(output, lock, private_config, environ)
+        self.launcher = Launcher(output, lock, private_config, environ, survives)
         self._on_change = on_change
         self.under_way = under_way
         self._next_id = next_id or itertools.count(1).__next__
         self._inbox = Inbox()
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: Watcher | None = None
-        self._survivor: Survivor | None = None  # whose process it is, if it was taken over
+        self.survivor: Survivor | None = None  # whose process it is, if it was taken over
         self._preflight: asyncio.Task[None] | None = None
         self._device = Device()
         self._pin = SocketPin()
@@ -172,7 +173,7 @@ class Server:
         The same with a process that runs it already; only as the first of all requests.  It counts as ready
         when it has answered, as after any launch.
         """
-        self._survivor = survivor
+        self.survivor = survivor
         return self._inbox.ask(Start(plan, self._next_id(), runs=True))
 
     def reload(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
@@ -243,7 +244,7 @@ class Server:
         if self.state not in _UP:
             self.ready_since = None
         elif self.ready_since is None:
-            self.ready_since = (self._survivor and self._survivor.ready_since) or time.time()
+            self.ready_since = (self.survivor and self.survivor.ready_since) or time.time()
         self._on_change()
 
     async def _carry_out(self, command: LifecycleCommand) -> None:
@@ -286,13 +287,13 @@ class Server:
     async def _spawn(self, launch: int) -> None:
         asked = self.plan
         assert asked is not None
-        survivor = self._survivor
+        survivor = self.survivor
         self._device.begin(asked, survivor.degraded if survivor else "")
         self._watcher = None
         try:
             began = await self.launcher.begin(asked, survivor)
         except (SupervisorError, OSError, MemoryError) as error:
-            self._survivor = None
+            self.survivor = None
             self._inbox.put(Exited(launch, not_spawned(error, runs=survivor is not None)))
             return
         child, target, plan = self.child, self.target, self.launched = began
@@ -311,7 +312,7 @@ class Server:
         child.exited.add_done_callback(lambda future: self._exited(launch, asked, future.result()))
 
     def _exited(self, launch: int, plan: LaunchPlan, status: ExitStatus) -> None:
-        self.child = self.target = self._survivor = None
+        self.child = self.target = self.survivor = None
         self.workers.stop()
         self._pin.let_go()
         leave_nothing(plan)

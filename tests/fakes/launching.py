@@ -20,6 +20,7 @@ from supervisor.home import client
 from supervisor.home.identity import Identity, identify
 from supervisor.home.places import daemon_lock
 from supervisor.home.unresponsive import end_daemon as end_hung_daemon
+from supervisor.home.unresponsive import end_survivors
 from supervisor.locks import held_by
 from supervisor.paths import Paths
 
@@ -82,7 +83,7 @@ def end_daemon(home: Path) -> None:
         while held_by(daemon_lock(paths)) is not None:
             time.sleep(0.01)  # the kernel tells nobody when a lock is free
     except NotRunning:
-        pass  # it has been stopped, or never came
+        end_survivors(paths, lambda _: None)  # it has been stopped, or never came, or was killed
     except SupervisorError:
         end_hung_daemon(paths, lambda _: None)
 

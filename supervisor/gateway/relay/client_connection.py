@@ -89,7 +89,7 @@ class ClientConnection(asyncio.Protocol):
         self._held_bytes = 0
         self.deadline = inf
         self.is_paused = self._had_time = self._was_served = False
-        self.has_head = self.closes = False  # see `Copies`; it closes after its next answer
+        self.has_head = self.closes = False  # see `copies`: it closes after its next answer
 
     @property
     def address(self) -> object:
@@ -303,8 +303,7 @@ class ClientConnection(asyncio.Protocol):
         """Answer with an error in the API's format.  If the body was not read, the connection ends too."""
         head, context = self._head, self._context
         if self.has_head:  # there is no other way to tell a stream
-            self.break_off(b"", reset=True)
-            return
+            return self.break_off(b"", reset=True)
         self.write(
             answer(
                 trouble,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -18,6 +19,7 @@ from ...home.identity import Identity, identify
 assert sys.platform == "linux"
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PIPE_BYTES = 1 << 20  # the most that a user may ask for by default; minutes of a busy server's lines
 _OOM_SCORE_ADJ = 300  # of 1000: the server, which can be started again, goes before the user's desktop
 
 
@@ -43,6 +45,16 @@ def open_pidfd(pid: int, on_exit: Callable[[], None]) -> Pidfd | None:
         return Pidfd(os.pidfd_open(pid), on_exit)
     except OSError:
         return None
+
+
+def let_go_on(writer: int) -> None:
+    """
+    Whoever writes into this pipe is not held up by one that is full: what has no room is lost.  For C and C++
+    only, where a line that cannot be written is no error.
+    """
+    os.set_blocking(writer, False)
+    with contextlib.suppress(OSError):  # a user may have only so many pages in pipes
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def output_of(identity: Identity) -> int:

@@ -26,7 +26,7 @@ from ..survivor import Survivor
 assert sys.platform != "win32"
 
 if sys.platform == "linux":
-    from .linux_process import bind_to_parent, offer_to_oom_killer, open_pidfd, output_of
+    from .linux_process import bind_to_parent, let_go_on, offer_to_oom_killer, open_pidfd, output_of
 
 DRAIN_SECONDS = 1.0
 OWN_GROUP = sys.platform == "linux"
@@ -51,6 +51,7 @@ async def start(
     on_output: Callable[[bytes], None],
     inherit: tuple[int, ...] = (),
     no_sigpipe: bool = False,
+    outlives: bool = False,
     notice: NoticeMaker | None = None,
 ) -> PosixChild:
     """See `child.spawn`.  `notice` is chosen by what the kernel has; tests choose it themselves."""
@@ -59,7 +60,11 @@ async def start(
     except OSError as error:
         raise start_error(argv[0], error) from error
     try:
-        process = _popen(argv, env, writer, inherit, _preparation(no_sigpipe=no_sigpipe))
+        if outlives and sys.platform == "linux":
+            inherit = (*inherit, reader)  # so that the pipe has a reader for as long as it writes
+            let_go_on(writer)
+        prepare = _preparation(no_sigpipe=no_sigpipe, outlives=outlives)
+        process = _popen(argv, env, writer, inherit, prepare)
     except (OSError, subprocess.SubprocessError, ValueError, MemoryError) as error:
         os.close(reader)
         raise start_error(argv[0], _as_os_error(error)) from error
@@ -120,10 +125,10 @@ def _popen(
     )
 
 
-def _preparation(*, no_sigpipe: bool) -> Callable[[], None]:
+def _preparation(*, no_sigpipe: bool, outlives: bool) -> Callable[[], None]:
     """What runs between fork and exec; all it needs is looked up before the fork."""
     bind: Callable[[], None] | None = None  # then a later daemon finds it by the lock that it inherits
-    if sys.platform == "linux":
+    if sys.platform == "linux" and not outlives:
         bind = bind_to_parent(os.getpid())
 
     def prepare() -> None:

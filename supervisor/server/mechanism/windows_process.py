@@ -38,6 +38,7 @@ async def start(
     on_output: Callable[[bytes], None],
     inherit: tuple[int, ...] = (),  # noqa: ARG001 - locks of msvcrt belong to a process and do not travel
     no_sigpipe: bool = False,  # noqa: ARG001 - there is none
+    outlives: bool = False,  # noqa: ARG001 - the job object ends it
 ) -> WindowsChild:
     """See `child.spawn`."""
     console.let_children_hear(console.kernel())
