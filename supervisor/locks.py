@@ -133,8 +133,8 @@ def _try(fd: int) -> bool:
         else:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _TAKEN:
-            return False
+        if error.errno in _TAKEN or (sys.platform == "win32" and error.errno != errno.EINVAL):
+            return False  # Wine leaves errno as any earlier call left it
         raise
     return True
 

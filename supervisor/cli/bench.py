@@ -119,7 +119,11 @@ _svg_option = click.option(
 @click.option("--depth", type=_Numbers(0), default=(), help="Tokens in the cache before the prompt.")
 @click.option("--answer", type=_Numbers(1), default=(), help="Tokens to generate.")
 @click.option("--clients", type=_Numbers(1), default=(), help="Clients that ask at the same time.")
-@click.option("--seconds", type=click.FloatRange(min=1), help="Spend at most so long on each profile.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    help="Begin no row of a profile after so long; a row takes three runs.",
+)
 @click.option("--polite", is_flag=True, help="Give way to the requests of others; else they wait.")
 @json_option
 @_csv_option

@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 import click
 
@@ -198,9 +197,9 @@ def _once(
 
 
 def _reported(paths: Paths, name: str, hardware: Hardware) -> tuple[ReportedSpeed, ...]:
-    store, shipped = ProfileStore(paths.profiles), ProfileStore(Path(paths.profiles, "none"))
+    store = ProfileStore(paths.profiles)
     try:
-        return reported_for(resolve(name, store), hardware, lambda each: resolve(each, shipped))
+        return reported_for(resolve(name, store), hardware, lambda each: resolve(each, store.shipped()))
     except SupervisorError:  # it runs, and its file has been changed or removed since
         return ()
 

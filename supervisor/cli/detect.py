@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from ..hardware.conditions import Conditions, MemoryModule
 from ..hardware.detection import VARIABLE, conditions_of, hardware_of
 from ..hardware.hardware import Cpu, Gpu, Hardware, PcieLink
 from ..hardware.wire import to_json
+from ..measure.reported import reported_for
 from ..paths import Paths
 from ..prepare.default_profile import rank_here, usual_profile
 from ..prepare.machine_checks import held_by_servers
 from ..prepare.workers import WorkerStatus, workers_of_settings
+from ..profile.definition import Profile
 from ..profile.matching import Fit, Ranking, rank_stored
-from ..profile.resolve import engine_settings
+from ..profile.resolve import engine_settings, resolve
 from ..profile.store import ProfileStore
 from ..progress import Silent
 from .common import hardware_option, json_option, verbose_option
@@ -51,18 +53,24 @@ def detect(*, hardware_file: Path | None, verbose: bool, as_json: bool) -> None:
     workers = () if elsewhere else workers_of_settings(paths, partial(_engine, paths), partial(_used, paths))
     if as_json:
         default = usual or ranking.best
-        profiles = {"default": default and dataclasses.asdict(default), **dataclasses.asdict(ranking)}
+        profiles = {
+            "default": default and _fit_json(default, hardware, store),
+            "best": ranking.best and _fit_json(ranking.best, hardware, store),
+            "others": [_fit_json(each, hardware, store) for each in ranking.others],
+            "unfit": [dataclasses.asdict(each) for each in ranking.unfit],
+        }
         listed = [_worker_json(each) for each in workers]
         click.echo(json.dumps({**to_json(hardware), "profiles": profiles, "workers": listed}))
     else:
         known = verbose and not elsewhere and not os.environ.get(VARIABLE)
         conditions = conditions_of() if known else Conditions()
         more = _more(hardware, conditions) if verbose else ()
-        click.echo(
-            "\n".join(
-                (*_lines(hardware), *more, *_worker_lines(workers), "", *_profile_lines(ranking, usual))
-            )
-        )
+
+        def speed(name: str) -> str:
+            return speed_in_words(resolve(name, store), hardware, store)
+
+        profile_lines = _profile_lines(ranking, usual, speed)
+        click.echo("\n".join((*_lines(hardware), *more, *_worker_lines(workers), "", *profile_lines)))
 
 
 def _lines(hardware: Hardware) -> Iterator[str]:
@@ -231,16 +239,34 @@ def _advice(hardware: Hardware) -> Iterator[str]:
         yield "hint: sudo usermod -aG render,video $USER, then log in again"
 
 
-def _profile_lines(ranking: Ranking, usual: Fit | None = None) -> Iterator[str]:
+def _profile_lines(ranking: Ranking, usual: Fit | None, speed: Callable[[str], str]) -> Iterator[str]:
     """``usual`` is what a bare `start` takes in place of the best one."""
     if ranking.best:
         yield f"profile  {ranking.best.name}: {ranking.best.reason}"
+        yield f"speed    {speed(ranking.best.name)}"
     else:
         yield "profile  none fits"
     if usual and (ranking.best is None or usual.name != ranking.best.name):
         yield f"start    without a name takes {usual.name}, {usual.reason}"
-    rows = [(fit.name, "yes", fit.reason) for fit in ranking.others]
-    rows += [(unfit.name, "no", _why(unfit.reasons)) for unfit in ranking.unfit]
+    rows = [(fit.name, "yes", speed(fit.name), fit.reason) for fit in ranking.others]
+    rows += [(unfit.name, "no", "-", _why(unfit.reasons)) for unfit in ranking.unfit]
     if rows:
         yield ""
-        yield table(("other profile", "fits", "why"), rows)
+        yield table(("other profile", "fits", "speed", "why"), rows)
+
+
+def _fit_json(fit: Fit, hardware: Hardware, store: ProfileStore) -> dict[str, object]:
+    speed = _speed(resolve(fit.name, store), hardware, store)
+    return {**dataclasses.asdict(fit), "reported_tokens_per_second": speed}
+
+
+def speed_in_words(profile: Profile, hardware: Hardware, store: ProfileStore) -> str:
+    """What was reported for such machines with this model."""
+    speed = _speed(profile, hardware, store)
+    return "not reported" if speed is None else f"{speed:g} tokens/s reported"
+
+
+def _speed(profile: Profile, hardware: Hardware, store: ProfileStore) -> float | None:
+    """Tokens generated per second; the highest that was reported."""
+    found = reported_for(profile, hardware, lambda name: resolve(name, store.shipped()))
+    return max((each.generated_per_second for each in found), default=None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import get_args
+
 import click
 
 from ..engine.build import family
@@ -18,26 +21,38 @@ from ..profile.definition import Profile
 from ..profile.drafts import StarterBasis, create, starter_text
 from ..profile.importer import import_repository, profile_with, source_of
 from ..profile.load_layers import load
+from ..profile.matching import MODEL_BYTES, rank_stored
+from ..profile.purposes import Purpose, options_for, suitable
 from ..profile.resolve import resolve, resolve_layer, with_models_dir
 from ..profile.store import ProfileStore
+from .detect import speed_in_words
 from .first_run import machine_in_words
-from .output import waiting
+from .output import table, waiting
 
 DEFAULT_NAME = "mine"
 
 
 @click.command()
-@click.argument("name", default=DEFAULT_NAME)
-def init(name: str) -> None:
+@click.argument("name", required=False)
+@click.option(
+    "--for",
+    "purpose",
+    type=click.Choice(get_args(Purpose)),
+    help="What the model is for. On a terminal it asks which of those that suit the machine; else it takes "
+    "the first.",
+)
+def init(name: str | None, purpose: Purpose | None) -> None:
     """
-    Write a profile for this machine, NAME or "mine", with a comment on each value.
+    Write a profile for this machine, with a comment on each value.
 
-    It extends the profile that fits best; profile new does the same.  Nothing is overwritten.
+    It extends the profile that fits best; profile new does the same.  Without NAME it is called "mine", or
+    "code" or "embedding" with --for.  Nothing is overwritten.
     """
-    write_starter(name)
+    usual = DEFAULT_NAME if purpose in {None, "chat"} else purpose
+    write_starter(name or usual or DEFAULT_NAME, purpose)
 
 
-def write_starter(name: str) -> None:
+def write_starter(name: str, purpose: Purpose | None = None) -> None:
     """Say where it is, and what to do with it.  Raises UsageError for a name that a profile has already."""
     paths = Paths.from_environment()
     store = ProfileStore(paths.profiles)
@@ -46,9 +61,11 @@ def write_starter(name: str) -> None:
             f"There is a profile {name} already: {store.find(name).path}",
             hint=f"goss-supervisor profile edit {name}, or goss-supervisor init ANOTHER-NAME",
         )
-    click.echo(create(name, starter_text(name, _basis(paths, store)), store))
+    click.echo(create(name, starter_text(name, _basis(paths, store, purpose)), store))
     click.echo(f"change it  goss-supervisor profile edit {name}", err=True)
     click.echo(f"try it     goss-supervisor plan {name}", err=True)
+    if purpose == "embedding":
+        click.echo(f"serve it   goss-supervisor serve add {name}, next to the model for chats", err=True)
     click.echo(f"start it   goss-supervisor start --profile {name}", err=True)
 
 
@@ -75,16 +92,60 @@ def profile_for(word: str, paths: Paths) -> str:
     return made.name
 
 
-def _basis(paths: Paths, store: ProfileStore) -> StarterBasis:
+def _basis(paths: Paths, store: ProfileStore, purpose: Purpose | None) -> StarterBasis:
     """Raises NotFound where no profile fits."""
     hardware = hardware_of(paths)
+    base, why = _best(paths, hardware) if purpose is None else _chosen(purpose, hardware, store)
+    option = _best_flavour(base, hardware)
+    flavour = (family(option.flavour), option.reason) if option else ("", "")
+    options = options_for(purpose, base) if purpose else {}
+    return StarterBasis(machine_in_words(hardware), base, why, *flavour, options)
+
+
+def _best(paths: Paths, hardware: Hardware) -> tuple[Profile, str]:
+    """With the reason.  Raises NotFound where none fits."""
     best = rank_here(paths, hardware).best
     if best is None:
         raise NotFound("No profile fits this machine.", hint="goss-supervisor detect shows why.")
-    base = resolve(best.name, store)
-    option = _best_flavour(base, hardware)
-    flavour = (family(option.flavour), option.reason) if option else ("", "")
-    return StarterBasis(machine_in_words(hardware), base, best.reason, *flavour)
+    return resolve(best.name, ProfileStore(paths.profiles)), best.reason
+
+
+def _chosen(purpose: Purpose, hardware: Hardware, store: ProfileStore) -> tuple[Profile, str]:
+    """
+    Of the shipped ones, the first that suits, or what somebody chooses on a terminal; with the reason.
+
+    Raises NotFound where none does.
+    """
+    shipped = store.shipped()
+    ranking = rank_stored(shipped, hardware)
+    reasons = {fit.name: fit.reason for fit in (ranking.best, *ranking.others) if fit}
+    bases = suitable(purpose, (resolve(name, shipped) for name in reasons))
+    if not bases:
+        raise NotFound(
+            f"No profile for {purpose} fits this machine.", hint="goss-supervisor detect shows why."
+        )
+    base = _asked(bases, hardware, store) if sys.stdin.isatty() and sys.stderr.isatty() else bases[0]
+    why = f"the first for {purpose}; {reasons[base.name]}" if base is bases[0] else f"chosen for {purpose}"
+    click.echo(f"extends    {base.name}: {why}", err=True)
+    return resolve(base.name, store), why
+
+
+def _asked(bases: tuple[Profile, ...], hardware: Hardware, store: ProfileStore) -> Profile:
+    """The only question, where there is more than one."""
+    if len(bases) == 1:
+        return bases[0]
+    rows = [
+        (str(number), base.name, _download(base), speed_in_words(base, hardware, store), base.description)
+        for number, base in enumerate(bases, 1)
+    ]
+    click.echo(table(("", "profile", "model", "speed", "what it is"), rows), err=True)
+    number = click.prompt("Which one?", type=click.IntRange(1, len(bases)), default=1, err=True)
+    return bases[int(number) - 1]
+
+
+def _download(base: Profile) -> str:
+    known = MODEL_BYTES.get(base.model.repo or "")
+    return f"{known / 10**9:.1f} GB" if known else "-"
 
 
 def _best_flavour(base: Profile, hardware: Hardware) -> FlavourOption | None:

@@ -248,14 +248,19 @@ class Loads:
         """Empty where it is.  The options are those of ``goss-supervisor load``."""
         instance = self._fleet().having(profile)
         if instance is None or instance.server.state is not State.SLEEPING:
-            return why_not(await self._prepare(*options, "--", profile))
+            return _why_not(await self._prepare(*options, "--", profile))
         try:
             by_request, evicts = "--by-request" in options, "--no-evict" not in options
             wake = partial(self.wake, instance, by_request=by_request, evicts=evicts)
             outcome = await (await self.place(profile, wake, by_request=by_request))
         except SupervisorError as error:
             return f"{error} {error.hint}".rstrip()
-        return why_not({"outcome": asdict(outcome)})
+        return _why_not({"outcome": asdict(outcome)})
+
+
+def _why_not(answer: Answer) -> str:
+    """Those who wait for a load in whose place something else was asked for get what comes of that."""
+    return "" if (answer.get("outcome") or {}).get("result") == "superseded" else why_not(answer)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,13 @@ from ..errors import NotRunning, SupervisorError
 from ..gateway.auth.keys import KeyFile
 from ..hardware.machine import Machine
 from ..home import client
+<<<<<<< HEAD
 from ..home.orphan import SURVIVOR_HINT, left_running
+=======
+from ..home.event_log import read_events
+>>>>>>> main
 from ..home.places import SERVER, daemon_lock, generation_lock, keys_file, other_servers
+from ..home.run_history import Run, runs_in, with_notes
 from ..locks import held_by
 from ..paths import Paths
 from ..prepare.profile_listen import unservable
@@ -39,6 +44,7 @@ def home_findings(paths: Paths, machine: Machine, scope: ServiceScope) -> Iterat
     yield from _keys(paths)
     yield from _folders(paths)
     yield from _network()
+    yield from speed_findings(runs_in(read_events(paths)))
     status = _status(paths)
     if isinstance(status, Finding):
         yield status
@@ -63,6 +69,17 @@ def _profiles(paths: Paths) -> Iterator[Finding]:
         )
     if not problems:
         yield Finding("profiles", "ok", f"config.yaml and {len(checked.sound)} profiles are sound.")
+
+
+def speed_findings(runs: Iterable[Run]) -> Iterator[Finding]:
+    """Of each profile, whether its last run was as fast as those before it."""
+    last = {run.profile: run for run in with_notes(runs)}
+    slow = [run for run in last.values() if run.note]
+    for run in slow:
+        fix = f"goss-supervisor history {run.profile}; then look for other programs, swapping and heat."
+        yield Finding("speed", "warning", f"{run.profile} {run.note}, at its last run.", fix)
+    if last and not slow:
+        yield Finding("speed", "ok", "No model loaded or answered more slowly than usual at its last run.")
 
 
 def _keys(paths: Paths) -> Iterator[Finding]:

@@ -47,6 +47,7 @@ class TensorType(Enum):
 
     F32 = (0, 1, 4)
     F16 = (1, 1, 2)
+    Q4_0 = (2, 32, 18)  # a float16 scale and 32 int4
     Q8_0 = (8, 32, 34)  # a float16 scale and 32 int8
     Q4_K = (12, 256, 144)
     Q6_K = (14, 256, 210)

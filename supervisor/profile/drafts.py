@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import SupervisorError, UsageError
 from ..files import replace_file
+from ..options.option_types import OptionValue
 from .definition import Profile
 from .jsonschema import FILE_NAME, FIRST_LINE, schema_text
 from .load_layers import load, read_bytes
@@ -130,6 +131,7 @@ class StarterBasis:
     What the profile is made from: a machine in a line, the profile that suits it, and why.
 
     ``flavour`` is a family of engines, "" where none is known, with the reason why it is the one.
+    ``options`` are those of the server that the model's maker recommends for this use.
     """
 
     machine: str
@@ -137,6 +139,7 @@ class StarterBasis:
     reason: str
     flavour: str = ""
     flavour_reason: str = ""
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
 
 
 def starter_text(name: str, basis: StarterBasis) -> str:
@@ -155,7 +158,7 @@ def _head(name: str, basis: StarterBasis) -> Iterator[str]:
         f"holds, `goss-supervisor plan {name}` what it takes of the memory."
     )
     yield f"description: {write_value(f'{basis.base.description or base}, on this machine')}"
-    yield from commented(f"It fits best: {basis.reason}.")
+    yield from commented(f"Why this one: {basis.reason}.")
     yield f"extends: {base}"
 
 
@@ -200,17 +203,21 @@ def _context(basis: StarterBasis) -> Iterator[str]:
     base = basis.base
     given = base.server.get("ctx-size")
     what = "Tokens that a conversation can hold."
+    lead = "" if given is not None or basis.options else "# "
     if given is None:
         kept = "" if _is_cpu(basis) else ", and more of the model goes to the RAM for it"
         yield from commented(
             f"{what} {base.name} does not say, so it is the longest that fits, up to what the model was "
             f"trained for. A number here is kept{kept}."
         )
-        yield from ("# server:", "#   ctx-size: 32768")
+        yield from (f"{lead}server:", "#   ctx-size: 32768")
     else:
         yield "server:"
         yield from commented(f"{what} It is what {base.name} says; more takes more memory.", 2)
         yield f"  ctx-size: {write_value(given)}"
+    if basis.options:
+        yield from commented("What the model's maker recommends for this use.", 2)
+        yield from (f"  {name}: {write_value(value)}" for name, value in basis.options.items())
 
 
 def _listen(base: Profile) -> Iterator[str]:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
+from itertools import chain
 from types import MappingProxyType
 
 from ..errors import SupervisorError
@@ -16,10 +17,23 @@ from .resolve import engine_settings, resolve_each
 from .store import ProfileStore
 
 GIB = 1024**3
-# What the files take: all parts of the repositories that the shipped profiles name.
-_MODEL_BYTES = {"ggml-org/gpt-oss-20b-GGUF": 12_100_000_000, "ggml-org/gpt-oss-120b-GGUF": 63_400_000_000}
 _PLAIN = "ggml-org/gpt-oss-20b-GGUF"  # on a machine that no profile is made for
 _PLAIN_BYTES = 15 * GIB  # a machine that is sold with 16 reports a little less
+_SMALL = ("unsloth/gemma-4-E4B-it-qat-GGUF", "unsloth/Qwen3.5-0.8B-GGUF")  # where that has no room
+MODEL_BYTES = {
+    _PLAIN: 12_100_000_000,
+    "ggml-org/gpt-oss-120b-GGUF": 63_400_000_000,
+    "unsloth/Qwen3.6-35B-A3B-GGUF": 22_134_528_992,
+    "unsloth/Qwen3.6-35B-A3B-MTP-GGUF": 22_663_387_424,
+    "unsloth/Qwen3.8-27B-GGUF": 16_464_440_224,
+    "unsloth/gemma-4-26B-A4B-it-qat-GGUF": 14_249_047_104,
+    "unsloth/gemma-4-E4B-it-qat-GGUF": 4_215_695_776,
+    "unsloth/GLM-4.7-Flash-GGUF": 17_520_000_000,
+    "unsloth/Qwen3.5-0.8B-GGUF": 558_772_480,
+    "Qwen/Qwen3-Embedding-0.6B-GGUF": 639_150_592,
+    "ggml-org/Qwen3-Reranker-0.6B-Q8_0-GGUF": 639_153_184,
+}
+"""What the files take that the shipped profiles name, by repository."""
 _NONE = "no profile is made for this machine"
 _UNCHECKED = "for any machine; how large its model is, is not known: goss-supervisor plan {}"
 _NOTHING: Mapping[str, int] = MappingProxyType({})
@@ -73,7 +87,7 @@ def rank(
     then the one that asks for most.  Among equals the user's ``own``, then the larger model that fits.
 
     A profile without ``match`` suits any machine, and is only best where none is made for this one.  One of
-    the user's own must also have a model of a known size: ``sizes`` has the bytes by profile.
+    the user's own must also be for chats, with a model of a known size: ``sizes`` has the bytes by profile.
     """
     mine = frozenset(own)
     made: list[Profile] = []
@@ -90,7 +104,8 @@ def rank(
     fits = [Fit(profile.name, f"made for {_words(profile.match)}") for profile in made]
     unchecked = {each.name for each in plain if each.name in mine and not _is_checked(each, sizes)}
     best = fits[0] if fits else _fallback(plain, hardware, mine - unchecked)
-    names = sorted(profile.name for profile in plain if best is None or profile.name != best.name)
+    plain.sort(key=lambda profile: _order_for_any(profile, mine, sizes))
+    names = [profile.name for profile in plain if best is None or profile.name != best.name]
     others = (*fits[1:], *(Fit(name, _for_any(name, unchecked=name in unchecked)) for name in names))
     return Ranking(best, others, tuple(sorted(unfit, key=lambda each: (len(each.reasons), each.name))))
 
@@ -106,7 +121,7 @@ def _is_checked(profile: Profile, sizes: Mapping[str, int]) -> bool:
 
 def _fallback(plain: list[Profile], hardware: Hardware, own: frozenset[str]) -> Fit | None:
     """
-    Where none is made for the machine: the user's own for any, else gpt-oss-20b, else the demo.
+    Where none is made for the machine: the user's own for any, else gpt-oss-20b, a small one, or the demo.
 
     The memory, RAM and GPUs together, decides.  Never gpt-oss-120b: nobody expects a download of 63 GB
     that was not asked for.
@@ -115,14 +130,28 @@ def _fallback(plain: list[Profile], hardware: Hardware, own: frozenset[str]) -> 
     have = "how much memory it has is not known" if memory is None else f"it has {_gib(memory)} of memory"
     by_name = sorted(plain, key=lambda profile: profile.name)
     enough = memory is not None and memory >= _PLAIN_BYTES
-    for may_be, why in (
-        (lambda each: each.name in own and not each.model.demo, ", and this one of yours is for any"),
-        (lambda each: enough and each.model.repo == _PLAIN, f"; {have}, enough for gpt-oss-20b"),
-        (lambda each: each.model.demo, f"; {have}, and gpt-oss-20b wants 16 GiB"),
-    ):
-        if found := next(filter(may_be, by_name), None):
-            return Fit(found.name, f"{_NONE}{why}")
-    return None
+    yours = (each for each in by_name if each.name in own and not each.model.demo and is_for_chats(each))
+    if found := next(yours, None):
+        return Fit(found.name, f"{_NONE}, and this one of yours is for any")
+    by_repository = {each.model.repo: each for each in reversed(by_name)}
+    if enough and (found := by_repository.get(_PLAIN)):
+        return Fit(found.name, f"{_NONE}; {have}, enough for gpt-oss-20b")
+    small = (by_repository[repo] for repo in _SMALL if memory is not None and repo in by_repository)
+    demo = (each for each in by_name if each.model.demo)
+    found = next(chain(small, demo), None)
+    return Fit(found.name, f"{_NONE}; {have}, and gpt-oss-20b wants 16 GiB") if found else None
+
+
+def is_for_chats(profile: Profile) -> bool:
+    """As far as the profile itself says."""
+    reads = {"embedding", "rerank"} & profile.server.keys()
+    return profile.role in {None, "chat"} and not reads
+
+
+def _order_for_any(profile: Profile, own: frozenset[str], sizes: Mapping[str, int]) -> tuple[object, ...]:
+    """The user's own, gpt-oss, other models for chats, larger ones first, then what else there is."""
+    kind = (profile.model.demo, not is_for_chats(profile), "gpt-oss" not in (profile.model.repo or ""))
+    return (profile.name not in own, *kind, -_model_bytes(profile, sizes), profile.name)
 
 
 def _why_not_system(match: Match, hardware: Hardware) -> Iterator[str]:
@@ -217,7 +246,7 @@ def _asked(match: Match) -> int:
 
 def _model_bytes(profile: Profile, sizes: Mapping[str, int]) -> int:
     """0 where it is not known."""
-    return sizes.get(profile.name, 0) or _MODEL_BYTES.get(profile.model.repo or "", 0)
+    return sizes.get(profile.name, 0) or MODEL_BYTES.get(profile.model.repo or "", 0)
 
 
 def _words(match: Match) -> str:

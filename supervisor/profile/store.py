@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import NotFound, PermissionDenied, UsageError, similar_names
 from ..files import replace_file
-from .definition import NAME_PATTERN
+from .declare import NAME_PATTERN
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -45,6 +45,10 @@ class ProfileStore:
         self.user_dir = user_dir
         self.shipped_dir = shipped_dir or shipped_folder()
         self.settings = user_dir.parent / "config.yaml"  # see settings
+
+    def shipped(self) -> ProfileStore:
+        """The same without anything of the user's."""
+        return ProfileStore(self.user_dir / "none", self.shipped_dir)
 
     def list(self) -> tuple[StoredProfile, ...]:
         """All profiles by name; a shadowed one is not listed on its own."""

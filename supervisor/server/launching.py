@@ -86,8 +86,8 @@ class LaunchCheck:
 
     async def _wait_for_memory(self) -> None:
         if not self._is_released(self._plan):
-            log.info("waiting for the memory of the server before")
-            self._say("waiting for the memory of the server before")
+            log.info("waiting for the memory of the previous server")
+            self._say("waiting for the memory of the previous server")
             await self._released(self._plan)
 
     async def _looked_at(self) -> Diagnosis | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -178,8 +179,8 @@ def _read(path: str) -> bytes:
 
 class PsutilSource:
     """
-    Windows counts as anonymous what it has promised a process (private bytes), touched or not.  macOS tells
-    it only by a walk over all pages, so there it is not known.
+    Windows counts as anonymous what it has promised a process, touched or not.  macOS tells it only by a walk
+    over all pages, so there it is not known.
     """
 
     def held(self, pid: int) -> Held | None:
@@ -209,7 +210,8 @@ def _held(pid: int) -> Held | None:
         memory = psutil.Process(pid).memory_info()
     except psutil.Error:
         return None
-    return Held(memory.rss, getattr(memory, "private", None))
+    # PagefileUsage, which Windows defines as equal to PrivateUsage; for that one Wine tells 128 TiB.
+    return Held(memory.rss, memory.vms if sys.platform == "win32" else None)
 
 
 def cuda_held(pid: int) -> GpusHeld:

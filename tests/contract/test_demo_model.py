@@ -29,8 +29,21 @@ print("listening on", server.listening_address, flush=True)
 sys.stdin.read()
 """
 
+# As a profile says it for requests that do not: of qwen3.6-35b-a3b.
+SAMPLING = [
+    "--temp",
+    "1.0",
+    "--top-p",
+    "0.95",
+    "--top-k",
+    "20",
+    "--min-p",
+    "0.0",
+    "--presence-penalty",
+    "1.5",
+]
 ENGINES = {
-    "built": ("GOSS_TEST_LLAMA_SERVER", ["--host", "127.0.0.1", "--port", "0", "-m"]),
+    "built": ("GOSS_TEST_LLAMA_SERVER", [*SAMPLING, "--host", "127.0.0.1", "--port", "0", "-m"]),
     "embedded": ("GOSS_TEST_EMBEDDED_PYTHON", ["-I", "-c", EMBEDDED]),
 }
 
@@ -170,3 +183,15 @@ def test_a_limit_of_tokens_ends_it_early(url):
     found = chat(url, {"messages": [user("Hi")], "max_tokens": 8})
     assert DEMO_REASONING.startswith(found[0])
     assert found[1:] == ("", "length")
+
+
+@pytest.mark.parametrize("url", ["built"], indirect=True)
+def test_sampling_of_a_profile_is_a_default_that_a_request_overrides(url):
+    body = {"prompt": "Hi", "n_predict": 1}
+    of_profile, of_request = (
+        json.loads(post(url, "/completion", body | more))["generation_settings"]
+        for more in ({}, {"temperature": 0.25, "presence_penalty": 0.0})
+    )
+    named = ("temperature", "top_p", "top_k", "min_p", "presence_penalty")
+    assert [of_profile[name] for name in named] == pytest.approx([1.0, 0.95, 20, 0.0, 1.5])
+    assert [of_request[name] for name in named] == pytest.approx([0.25, 0.95, 20, 0.0, 0.0])

@@ -82,7 +82,10 @@ def test_what_it_prints_can_be_given_back(tmp_path):
 def test_json_is_the_record_with_the_profiles_beside_it(tmp_path, box):
     document = json.loads(detect(tmp_path, "--json", "--hardware", str(box)))
     assert from_json(document, "stdout") == OCULINK
-    assert document["profiles"]["best"]["name"] == "rtx4060ti-oculink"
+    best = document["profiles"]["best"]
+    assert (best["name"], best["reported_tokens_per_second"]) == ("rtx4060ti-oculink", 20)
+    speeds = {each["name"]: each["reported_tokens_per_second"] for each in document["profiles"]["others"]}
+    assert (speeds["xg1-370-96gb-cpu"], speeds["gpt-oss-20b"]) == (13.6, None)
     told = {"gpt-oss-20b", "m4-max-128gb"} <= {
         each["name"] for kind in ("others", "unfit") for each in document["profiles"][kind]
     }
@@ -108,7 +111,11 @@ def test_the_screen_counts_memory_once_and_says_what_to_do(tmp_path, box):
     assert "hint: sudo usermod -aG render,video $USER, then log in again" in lines
     assert "note: vulkaninfo did not answer within 5 s." in lines
     assert "profile  rtx4060ti-oculink: made for x86_64, 56 to 100 GiB of RAM, a GPU of nvidia" in text
-    assert "m4-max-128gb       no    it runs linux, macos is asked for; it is x86_64" in text
+    assert "speed    20 tokens/s reported" in lines
+    table = [" ".join(line.split()) for line in lines]
+    assert any(line.startswith("xg1-370-96gb-cpu yes 13.6 tokens/s reported made for") for line in table)
+    assert "gpt-oss-20b yes not reported for any machine" in table
+    assert any(line.startswith("m4-max-128gb no - it runs linux, macos is asked for;") for line in table)
 
 
 def test_verbose_adds_what_to_change_about_the_machine(tmp_path, box):

@@ -195,17 +195,22 @@ def test_the_users_python_and_pip_settings_do_not_lead_it_astray(
 
 
 @posix
-def test_a_python_without_venv_is_told_with_the_package_that_brings_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("system", "remedy"),
+    [("linux", f"apt-get install python3.{sys.version_info.minor}-venv"), ("win32", "Python of python.org")],
+)
+def test_a_python_without_venv_is_told_with_what_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, remedy: str
 ) -> None:
     python = script(
         tmp_path / "python3", "echo The virtual environment was not created: ensurepip is missing\nexit 1\n"
     )
     monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "platform", system)
     venv = Venv(tmp_path / "venv", tmp_path / "install.log")
     with pytest.raises(NoSuitableEngine, match="venv module is not installed") as raised:
         venv.make(ignore)
-    assert f"apt-get install python3.{sys.version_info.minor}-venv" in raised.value.hint
+    assert remedy in raised.value.hint
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(tmp_path: Path) -> None:

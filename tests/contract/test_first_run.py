@@ -273,20 +273,20 @@ def test_yes_on_the_command_line_is_not_asked_again(day):
 
 
 def test_where_nothing_is_to_be_downloaded_nobody_is_asked(day):
-    day.ram_gib = 8
+    day.ram_gib = 2
     said = day.on_a_terminal("n", *day.start, code=0)
     assert "model    the demo, a few MB that are made here" in said
     assert "[Y/n]" not in said
 
 
 def test_programs_get_json_alone_on_stdout(day):
-    day.ram_gib = 8
+    day.ram_gib = 2
     told = json.loads(day.run(*day.start, "--json").stdout)
     assert (told["outcome"]["result"], told["server"]["profile"]) == ("ready", "demo")
 
 
 def test_in_the_foreground_what_comes_next_is_said_when_it_is_ready(day):
-    day.ram_gib = 8
+    day.ram_gib = 2
     words = [word for word in day.start if word != "--detach"]
     started = subprocess.Popen(
         day.command(*words),
@@ -312,7 +312,7 @@ def test_in_the_foreground_what_comes_next_is_said_when_it_is_ready(day):
 
 
 def test_a_key_is_shown_at_the_end_of_a_start_and_said_again_where_others_make_it_needed(day):
-    day.ram_gib = 8
+    day.ram_gib = 2
     said = day.on_a_terminal("n", *day.start, "--set", "listen.host=0.0.0.0", code=0)
     assert said.index("look     goss-supervisor status") < said.index("key      gs-")
     assert len(said.splitlines()[-2].split()[1]) == len("gs-") + 43
@@ -325,14 +325,14 @@ def test_a_key_is_shown_at_the_end_of_a_start_and_said_again_where_others_make_i
 
 
 def test_without_a_terminal_the_end_says_how_to_make_a_key(day):
-    day.ram_gib = 8
+    day.ram_gib = 2
     said = day.run(*day.start, "--set", "listen.host=0.0.0.0").stderr
     assert "goss-supervisor key add default makes one" in said.splitlines()[-1]
 
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_in_the_foreground_the_key_is_shown_once_it_is_ready_or_has_failed(day, dies):
-    day.ram_gib = 8
+    day.ram_gib = 2
     fake_server(day.root / "llama-server", **({"die": "abort", "die_when": "loading"} if dies else {}))
     ours, theirs = os.openpty()
     words = [word for word in day.start if word != "--detach"]
@@ -416,7 +416,7 @@ def test_a_mistake_that_stands_under_every_profile_is_named_where_it_is(day, wor
 
 
 def test_a_last_profile_that_is_gone_is_named(day):
-    day.ram_gib = 8
+    day.ram_gib = 2
     day.run("init", "night")
     day.run(*day.start, "night")
     day.run("stop")
@@ -473,7 +473,7 @@ def test_an_imported_profile_is_nobodys_default_before_it_can_run_here(day):
 
 
 def test_a_plan_begins_with_whether_it_fits_and_the_command_and_needs_no_name(day):
-    day.ram_gib = 8
+    day.ram_gib = 2
     assert day.run("plan").stdout.startswith(
         "# what it takes of the memory is not known: There is no model at "
     )
@@ -491,7 +491,7 @@ def test_a_plan_begins_with_whether_it_fits_and_the_command_and_needs_no_name(da
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_streams_that_are_closed_are_nobodys_trouble(day, closed):
-    day.ram_gib = 8
+    day.ram_gib = 2
     command = shlex.join(day.command(*day.start))
     done = subprocess.run(
         ["/bin/sh", "-c", f"{command} {closed}"], env=day.env, capture_output=True, timeout=PATIENCE
@@ -501,7 +501,7 @@ def test_streams_that_are_closed_are_nobodys_trouble(day, closed):
 
 
 def test_in_the_foreground_too(day):
-    day.ram_gib = 8
+    day.ram_gib = 2
     command = shlex.join(day.command(*(word for word in day.start if word != "--detach")))
     closed = f"exec {command} 0<&-"
     with subprocess.Popen(["/bin/sh", "-c", closed], env=day.env, stdout=subprocess.PIPE) as started:
@@ -515,7 +515,7 @@ def test_in_the_foreground_too(day):
 
 
 def test_a_manager_that_waits_for_another_program_hears_nothing_of_one_in_the_background(day, tmp_path):
-    day.ram_gib = 8
+    day.ram_gib = 2
     with FakeManager(tmp_path) as manager:
         subprocess.run(
             day.command(*day.start),
@@ -531,7 +531,7 @@ def test_a_manager_that_waits_for_another_program_hears_nothing_of_one_in_the_ba
 
 
 def test_init_writes_a_profile_that_starts(day):
-    day.ram_gib = 8
+    day.ram_gib = 2
     made = day.run("init")
     path = Path(made.stdout.strip())
     assert path == day.home / "config" / "profiles" / "mine.yaml"
@@ -540,6 +540,16 @@ def test_init_writes_a_profile_that_starts(day):
     day.run("profile", "check", "mine")
     assert "demo" in path.read_text(encoding="utf-8")
     assert day.run(*day.start, "--profile", "mine").stdout.startswith("mine is ready at ")
+
+
+def test_init_for_a_purpose_asks_one_question_on_a_terminal(day):
+    said = day.on_a_terminal("2", "init", "--for", "code", code=0)
+    assert "2  qwen3.6-35b-a3b-mtp  22.7 GB  not reported" in said
+    assert said.count("?") == 1
+    day.run("profile", "check", "code")
+    text = (day.home / "config" / "profiles" / "code.yaml").read_text(encoding="utf-8")
+    assert "extends: qwen3.6-35b-a3b-mtp\n" in text
+    assert "\n  temp: 0.6\n" in text
 
 
 def test_what_init_wrote_is_what_start_takes_where_nothing_was_used_before(day):

@@ -56,6 +56,8 @@ def test_what_a_server_holds_is_seen_through_a_script_around_it(holder):
 def test_psutil_sees_the_same_elsewhere(holder):
     held = PsutilSource().held(holder.pid)
     assert 100 * MIB <= held.rss_bytes <= 200 * MIB
+    assert (held.anonymous_bytes is not None) == (sys.platform == "win32")
+    assert 100 * MIB <= (held.anonymous_bytes or held.rss_bytes) <= 200 * MIB
 
 
 @on_linux

@@ -61,11 +61,9 @@ def test_ls_lists_shipped_and_own_profiles(folder):
     out, err = run("ls")
     lines = out.splitlines()
     assert lines[0].split() == ["NAME", "ORIGIN", "DESCRIPTION"]
-    assert "demo               yours, shadows a shipped one  mine" in lines
-    assert (
-        "broken             yours                         (broken: goss-supervisor profile check broken)"
-        in lines
-    )
+    rows = [" ".join(line.split()) for line in lines]
+    assert "demo yours, shadows a shipped one mine" in rows
+    assert "broken yours (broken: goss-supervisor profile check broken)" in rows
     assert "Stray.yml" in err
 
 
@@ -194,6 +192,24 @@ def test_new_alone_is_made_for_this_machine_as_init_does(folder, monkeypatch, tm
     assert CliRunner().invoke(init, []).exit_code == 0
     assert (folder / "mine.yaml").read_text(encoding="utf-8") == text
     assert run("show")[0].startswith("# mine: "), "without a name it is the default profile"
+
+
+def test_init_for_a_purpose_takes_the_first_that_suits_where_nobody_can_be_asked(
+    folder, monkeypatch, tmp_path
+):
+    box = tmp_path / "box.json"
+    box.write_text(json.dumps(to_json(Hardware("linux", "x86_64", ram_bytes=8 << 30))))
+    monkeypatch.setenv(VARIABLE, str(box))
+    for purpose, name, base in (
+        ("chat", "mine", "gemma-4-e4b"),
+        ("code", "code", "gemma-4-e4b"),
+        ("embedding", "embedding", "qwen3-embedding-0.6b"),
+    ):
+        done = CliRunner().invoke(init, ["--for", purpose])
+        assert done.exit_code == 0
+        assert f"extends    {base}: the first for {purpose}; " in done.output
+        assert f"extends: {base}\n" in (folder / f"{name}.yaml").read_text(encoding="utf-8")
+    assert "serve it   goss-supervisor serve add embedding" in done.output
 
 
 @pytest.mark.parametrize(

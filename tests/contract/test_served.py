@@ -214,6 +214,19 @@ async def test_a_client_that_asks_meanwhile_waits_for_the_same_load(tmp_path):
 
 
 @promise
+async def test_who_waits_for_a_load_that_an_unload_replaces_is_not_told_that_it_failed(tmp_path):
+    """The model sleeps then, and the waiting request has it loaded again: the gateway's next step."""
+    async with served_by(tmp_path, offer("one", load=False)) as it:
+        it.plans["one"] = replace(behind(plan(tmp_path, name="one", load=3600)), needs={"RAM": MIB})
+        await (await it.start())
+        it.loads.load("one")
+        await until(lambda: it.states()["one"] == "starting")
+        assert (await it.fleet.having("one").server.sleep()).result == "asleep"
+        await it.idle()
+        assert (it.gateway.loaded_, it.troubles()) == ([("one", "")], {})
+
+
+@promise
 async def test_a_client_gets_what_did_not_fit_at_the_start(tmp_path):
     async with served_by(tmp_path, offer("one")) as it:
         takes = {"needs": {"RAM": 400 * MIB}, "ours": {"RAM": 700 * MIB}}

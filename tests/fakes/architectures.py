@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,10 +16,26 @@ from supervisor.model.gguf import GGUFValue, Tensor, TensorType
 from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.header import KINDS, TensorInfo
 from supervisor.model.metadata import Model, Part
+from supervisor.options.meanings import pinned
+from supervisor.options.render import render
+from supervisor.profile.resolve import resolve
+from supervisor.profile.store import ProfileStore
 
 from .shapes import _demand_holes
 
 _FILE = Path(__file__).with_suffix(".txt")
+SHIPPED = {
+    "qwen3.6-35b-a3b": "qwen3.6-35b-a3b-headless",
+    "qwen3.6-35b-a3b-mtp": "qwen3.6-35b-a3b",
+    "qwen3.8-27b": "qwen3.8-27b",
+    "gemma-4-26b-a4b": "gemma-4-26b-a4b-qat",
+    "gemma-4-e4b": "gemma-4-e4b-qat",
+    "glm-4.7-flash": "glm-4.7-flash",
+    "qwen3.5-0.8b": "qwen3.5-0.8b",
+    "qwen3-embedding-0.6b": "qwen3-embedding-0.6b",
+    "qwen3-reranker-0.6b": "qwen3-reranker-0.6b",
+}
+"""The shape of a shipped profile's model."""
 _SMALL = (
     "ffn_gate_inp",
     "ssm_conv1d",
@@ -30,6 +46,8 @@ _SMALL = (
     "token_types",
     "position_embd",
 )
+_WITHOUT_HEAD = {"qwen3.6-35b-a3b-headless": "qwen3.6-35b-a3b", "qwen3.8-27b": "qwen3.5-27b"}
+_QUANTISED_BY_MAKER = {"gemma-4-26b-a4b-qat": "gemma-4-26b-a4b", "gemma-4-e4b-qat": "gemma-4-e4b"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +77,9 @@ def true_shapes() -> Mapping[str, TrueShape]:
     """By name, in the file's order."""
     text = _FILE.read_text(encoding="utf-8")
     sections = [part for part in text.split("\n\n") if part.strip().startswith("[")]
-    return dict(_shape(section.strip().splitlines()) for section in sections)
+    found = dict(_shape(section.strip().splitlines()) for section in sections)
+    found |= {name: _without_head(name, found[base]) for name, base in _WITHOUT_HEAD.items()}
+    return found | {name: _quantised(name, found[base]) for name, base in _QUANTISED_BY_MAKER.items()}
 
 
 def write_shape(path: Path, name: str) -> None:
@@ -74,7 +94,7 @@ def write_shape(path: Path, name: str) -> None:
 
 
 def _shape(lines: list[str]) -> tuple[str, TrueShape]:
-    name, architecture = lines[0].strip("[]").split()
+    name, architecture, *kind = lines[0].strip("[]").split()
     values: dict[str, GGUFValue] = {
         "general.architecture": architecture,
         "general.name": name,
@@ -88,7 +108,29 @@ def _shape(lines: list[str]) -> tuple[str, TrueShape]:
             values[f"{architecture}.{key}"] = json.loads(value)
         else:
             tensors.extend(_tensors(*line.split()))
+    if kind:
+        tensors = [_as(TensorType[kind[0]], tensor) for tensor in tensors]
     return name, TrueShape(architecture, values, tuple(tensors))
+
+
+def _as(kind: TensorType, tensor: Tensor) -> Tensor:
+    """The small ones stay as they are."""
+    return tensor if tensor.type is TensorType.F32 else replace(tensor, type=kind)
+
+
+def _quantised(name: str, shape: TrueShape) -> TrueShape:
+    """Trained for four bits, Q4_0 is enough for every matrix."""
+    tensors = tuple(_as(TensorType.Q4_0, tensor) for tensor in shape.tensors)
+    return TrueShape(shape.architecture, {**shape.values, "general.name": name}, tensors)
+
+
+def _without_head(name: str, shape: TrueShape) -> TrueShape:
+    """The head that predicts several tokens is the last layer."""
+    last = int(str(shape.values[f"{shape.architecture}.block_count"])) - 1
+    values = {**shape.values, "general.name": name, f"{shape.architecture}.block_count": last}
+    del values[f"{shape.architecture}.nextn_predict_layers"]
+    tensors = (tensor for tensor in shape.tensors if not tensor.name.startswith(f"blk.{last}."))
+    return TrueShape(shape.architecture, values, tuple(tensors))
 
 
 def _tensors(name: str, dimensions: str, layers: str = "") -> Iterator[Tensor]:
@@ -137,4 +179,11 @@ def launches_of(name: str) -> tuple[str, ...]:
     reads = "bert" in architecture or "embedding" in architecture
     heads = f"{architecture}.nextn_predict_layers" in true_shapes()[name].values
     also = ("-c 16384 -np 2 --spec-type draft-mtp",) if heads and "qwen35" in architecture else ()
-    return READING if reads else (*GENERATING, *also)
+    profiles = tuple(profile_launch(profile) for profile, shape in SHIPPED.items() if shape == name)
+    return (*(READING if reads else GENERATING), *also, *profiles)
+
+
+def profile_launch(profile: str) -> str:
+    """All options of a shipped profile, with 32,768 tokens where it leaves the context to llama.cpp."""
+    options = {"ctx-size": 32768, **resolve(profile, ProfileStore(Path("/nonexistent"))).server}
+    return " ".join(render(options, pinned()).argv)

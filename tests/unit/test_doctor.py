@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from supervisor.doctor.bundle import hider, write_bundle
-from supervisor.doctor.home_findings import daemon_findings, limits_in
+from supervisor.doctor.home_findings import daemon_findings, limits_in, speed_findings
 from supervisor.doctor.kernel_messages import kernel_findings, signs_in
 from supervisor.doctor.machine_findings import disk_speed, machine_findings
 from supervisor.doctor.profile_findings import profile_findings
 from supervisor.errors import UsageError
 from supervisor.hardware.conditions import Conditions
 from supervisor.hardware.hardware import Gpu, Hardware, Node
+from supervisor.home.run_history import runs_in
 from supervisor.paths import Paths
 from supervisor.tool import ToolResult
 
@@ -190,6 +191,17 @@ def test_a_peer_is_as_its_state_says(state, wanted):
     status = {"daemon": {"pid": 1, "version": "1"}, "servers": [], "gateway": {"peers": [peer]}}
     found = list(daemon_findings(status, Fake()))
     assert [(each.id, each.state) for each in found[1:]] == [("peer", wanted)]
+
+
+@pytest.mark.parametrize(("seconds", "wanted"), [(4.0, "ok"), (20.0, "warning")])
+def test_a_model_that_loads_slower_than_usual_is_a_warning(seconds, wanted):
+    ready = {"kind": "state", "state": "ready", "server": "a", "profile": "a", "digest": "d", "at": "now"}
+    runs = runs_in({**ready, "load_seconds": each} for each in (4.0, 4.0, 4.0, seconds))
+    assert [(each.id, each.state) for each in speed_findings(runs)] == [("speed", wanted)]
+
+
+def test_a_home_without_runs_says_nothing_of_its_speed():
+    assert list(speed_findings([])) == []
 
 
 def test_a_worker_needs_no_model_and_no_problem_is_made_of_its_address(tmp_path):

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import pytest
 
 from supervisor.cli import logs
-from supervisor.cli.events import RUNS_TO_KNOW, Run, runs_in, with_notes
 from supervisor.daemon.announcements import Announcements, usual_rate
 from supervisor.gateway.api.routes import Trouble
 from supervisor.gateway.auth.refused_keys import PAUSE_SECONDS, RefusedKeys
@@ -28,6 +27,7 @@ from supervisor.home.event_log import (
     read_events,
     record_event,
 )
+from supervisor.home.run_history import RUNS_TO_KNOW, Run, runs_in, with_notes
 from supervisor.paths import Paths
 from supervisor.server.diagnosis import Diagnosis
 from supervisor.server.lifecycle_table import State

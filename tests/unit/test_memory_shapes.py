@@ -23,7 +23,7 @@ from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.memory.verdict import judge
 from supervisor.options.parse import parse_arguments
 
-from ..fakes.architectures import launches_of, true_shapes
+from ..fakes.architectures import SHIPPED, launches_of, profile_launch, true_shapes
 
 MIB = 1024**2
 ROUNDED = 1.0  # MiB: the engine prints whole ones
@@ -72,6 +72,12 @@ def test_every_shape_is_recorded_with_its_launches() -> None:
     for name, launches in RECORDED.items():
         assert set(launches) <= set(launches_of(name))
         assert len(launches) >= 4
+
+
+@pytest.mark.parametrize(("profile", "shape"), SHIPPED.items())
+def test_each_shipped_profile_is_recorded_as_it_is_now(profile: str, shape: str) -> None:
+    """Else: bench/memory_shapes.py LLAMA-SERVER --record FILE."""
+    assert profile_launch(profile) in RECORDED[shape]
 
 
 def test_the_families_that_people_run_are_known() -> None:
@@ -145,6 +151,7 @@ def test_what_the_formula_does_not_know_is_said_and_refuses_nothing() -> None:
     small = Pool("RAM", 512 * MIB, 256 * MIB)
     ledger = account(model, launch, [small], cpu_features=FEATURES, flavour="cpu")
     assert "does not know the architecture rwkv7" in " ".join(ledger.notes)
+    assert "a server may need up to 128 MiB less." in ledger.notes[-1]  # it needs 53 less
     verdict = judge(ledger, "strict")
     assert (verdict.status, verdict.refused) == ("does not fit", False)
 

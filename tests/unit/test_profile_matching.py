@@ -102,7 +102,12 @@ def test_what_the_firmware_gave_to_the_graphics_is_ram_that_was_bought():
 def test_a_card_goes_before_graphics_in_the_processor():
     ranking = rank(shipped(), PC)
     assert ranking.best.name == "rtx4060ti-oculink"
-    assert [fit.name for fit in ranking.others] == ["xg1-370-96gb-cpu", "demo", "gpt-oss-120b", "gpt-oss-20b"]
+    assert [fit.name for fit in ranking.others] == [
+        "xg1-370-96gb-cpu",
+        *("gpt-oss-120b", "gpt-oss-20b", "qwen3.6-35b-a3b-mtp", "qwen3.6-35b-a3b", "glm-4.7-flash"),
+        *("qwen3.8-27b", "gemma-4-26b-a4b", "gemma-4-e4b", "qwen3.5-0.8b"),
+        *("qwen3-reranker-0.6b", "qwen3-embedding-0.6b", "demo"),
+    ], "gpt-oss first, then other models for chats, larger ones first"
 
 
 def test_the_worker_is_no_profile_to_start_a_model_with():
@@ -140,8 +145,18 @@ def test_among_equals_ones_own_goes_first_then_the_larger_model_that_fits():
         ),
         (
             7.7,
-            "demo",
+            "gemma-4-e4b",
             "no profile is made for this machine; it has 7.7 GiB of memory, and gpt-oss-20b wants 16 GiB",
+        ),
+        (
+            3.9,
+            "qwen3.5-0.8b",
+            "no profile is made for this machine; it has 3.9 GiB of memory, and gpt-oss-20b wants 16 GiB",
+        ),
+        (
+            2,
+            "demo",
+            "no profile is made for this machine; it has 2 GiB of memory, and gpt-oss-20b wants 16 GiB",
         ),
         (
             None,
@@ -197,6 +212,14 @@ def test_the_users_own_for_any_machine_goes_first_only_where_it_is_known_to_fit(
     assert best in (ranking.best, ranking.best.name)
     assert told is None or told in (*ranking.others, *ranking.unfit)
     assert asked == ["demo", "mine"], "the shipped ones are not looked at"
+
+
+def test_the_users_own_embedding_model_is_never_the_best(tmp_path):
+    (tmp_path / "vectors.yaml").write_text("extends: qwen3-embedding-0.6b\n")
+    (tmp_path / "ranks.yaml").write_text("model: /m/ranks.gguf\nserver: {reranking: true}\n")
+    ranking = rank_stored(ProfileStore(tmp_path), BARE, lambda _profile: ("", GIB))
+    assert ranking.best.name == "gpt-oss-20b"
+    assert {"vectors", "ranks"} <= {fit.name for fit in ranking.others}
 
 
 def test_a_broken_profile_stops_nobody(tmp_path):

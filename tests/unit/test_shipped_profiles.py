@@ -1,6 +1,7 @@
 """The profiles that are shipped: they resolve, say what was reported, and their schema is fresh."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from supervisor.options.meanings import pinned
 from supervisor.options.render import render
 from supervisor.profile.definition import NAME_PATTERN, ListenSettings, ModelSource
 from supervisor.profile.jsonschema import FIRST_LINE, schema_text, settings_schema_text
+from supervisor.profile.matching import MODEL_BYTES
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore, shipped_folder
+
+from ..fakes.architectures import SHIPPED, true_shapes
 
 STORE = ProfileStore(Path("/nonexistent"))
 BASE_20B = ModelSource(repo="ggml-org/gpt-oss-20b-GGUF", file="gpt-oss-20b-mxfp4.gguf")
@@ -18,8 +22,8 @@ BASE_120B = ModelSource(repo="ggml-org/gpt-oss-120b-GGUF", file="gpt-oss-120b-mx
 
 EXPECTED = {
     "demo": (ModelSource(demo=True), "cpu", {"ctx-size": 4096}),
-    "gpt-oss-20b": (BASE_20B, None, {}),
-    "gpt-oss-120b": (BASE_120B, None, {}),
+    "gpt-oss-20b": (BASE_20B, None, {"temp": 1.0, "top-p": 1.0}),
+    "gpt-oss-120b": (BASE_120B, None, {"temp": 1.0, "top-p": 1.0}),
     "evo-t1-64gb": (
         BASE_120B,
         "vulkan",
@@ -37,6 +41,29 @@ EXPECTED = {
 }
 
 
+def _of(repo, file, **server):
+    return ModelSource(repo=repo, file=file), None, server
+
+
+UD = "Qwen3.6-35B-A3B-UD-Q4_K_M.gguf"  # of the same name in both repositories
+OTHER_MODELS = {
+    "qwen3.6-35b-a3b": _of("unsloth/Qwen3.6-35B-A3B-GGUF", UD, temp=1.0),
+    "qwen3.6-35b-a3b-mtp": _of("unsloth/Qwen3.6-35B-A3B-MTP-GGUF", UD, parallel=1, temp=1.0),
+    "qwen3.8-27b": _of("unsloth/Qwen3.8-27B-GGUF", "Qwen3.8-27B-UD-Q4_K_M.gguf", temp=1.0),
+    "gemma-4-26b-a4b": _of(
+        "unsloth/gemma-4-26B-A4B-it-qat-GGUF", "gemma-4-26B-A4B-it-qat-UD-Q4_K_XL.gguf", temp=1.0
+    ),
+    "gemma-4-e4b": _of("unsloth/gemma-4-E4B-it-qat-GGUF", "gemma-4-E4B-it-qat-UD-Q4_K_XL.gguf", temp=1.0),
+    "glm-4.7-flash": _of("unsloth/GLM-4.7-Flash-GGUF", "GLM-4.7-Flash-UD-Q4_K_XL.gguf", temp=1.0),
+    "qwen3.5-0.8b": _of("unsloth/Qwen3.5-0.8B-GGUF", "Qwen3.5-0.8B-UD-Q4_K_XL.gguf", reasoning="off"),
+    "qwen3-embedding-0.6b": _of(
+        "Qwen/Qwen3-Embedding-0.6B-GGUF", "Qwen3-Embedding-0.6B-Q8_0.gguf", embedding=True, pooling="last"
+    ),
+    "qwen3-reranker-0.6b": _of(
+        "ggml-org/Qwen3-Reranker-0.6B-Q8_0-GGUF", "qwen3-reranker-0.6b-q8_0.gguf", rerank=True
+    ),
+}
+EXPECTED |= OTHER_MODELS
 OTHER_ENGINES = {"vllm", "mlx-lm", "transformers", "whisper", "stable-diffusion", "text-embeddings"}
 
 
@@ -62,11 +89,12 @@ def test_the_pinned_build_can_do_all_of_it(name):
     assert render(resolve(name, STORE).server, pinned()).problems == ()
 
 
-def test_the_oculink_profile_is_the_reported_command_line_with_a_bound_for_old_prompts():
+def test_the_oculink_profile_is_the_reported_command_line_and_what_every_120b_has():
     profile = resolve("rtx4060ti-oculink", STORE)
     options = {**profile.server, "host": profile.listen.host, "port": profile.listen.port}
     reported = "--ctx-size 32768 --jinja --ubatch-size 4096 --batch-size 4096 --gpu-layers 99 --flash-attn on"
-    reported += " --n-cpu-moe 32 --host 0.0.0.0 --port 8080 --cache-ram 2048"
+    reported += " --n-cpu-moe 32 --host 0.0.0.0 --port 8080"
+    reported += " --cache-ram 2048 --temp 1.0 --top-p 1.0"
     assert _pairs(render(options, pinned()).argv) == _pairs(reported.split())
 
 
@@ -79,6 +107,36 @@ def test_what_old_prompts_may_take_is_said(name):
 def _pairs(argv):
     """A set of options with their values."""
     return {" ".join(part.split()) for part in " ".join(argv).replace(" --", "\n--").splitlines()}
+
+
+@pytest.mark.parametrize("name", OTHER_MODELS)
+def test_every_number_of_another_model_has_its_source(name):
+    text = (shipped_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    model = resolve(name, STORE).model
+    assert f"huggingface.co/{model.repo}" in " ".join(text.replace("\n#", "").split())
+    bytes_named = re.search(r"[\d,]{11,}", text)
+    if bytes_named:
+        assert int(bytes_named[0].replace(",", "")) == MODEL_BYTES[model.repo]
+    assert f"{MODEL_BYTES[model.repo] / 10**9:.1f} GB" in text
+
+
+@pytest.mark.parametrize(("profile", "shape"), SHIPPED.items())
+def test_the_shape_that_its_account_is_checked_with_is_as_large_as_the_file(profile, shape):
+    """The published files give some tensors more bits than Q4_K_M does."""
+    file_bytes = MODEL_BYTES[resolve(profile, STORE).model.repo]
+    assert true_shapes()[shape].model.size_bytes == pytest.approx(file_bytes, rel=0.13)
+
+
+def test_the_account_of_every_model_is_checked_with_a_shape():
+    assert set(SHIPPED) == set(OTHER_MODELS)
+
+
+def test_small_models_next_to_one_for_chats_have_their_roles_and_answer_several_at_once():
+    embedding, reranker = (resolve(name, STORE) for name in ("qwen3-embedding-0.6b", "qwen3-reranker-0.6b"))
+    assert (embedding.role, reranker.role) == ("embedding", "rerank")
+    for each in (embedding, reranker, resolve("qwen3.5-0.8b", STORE)):
+        assert (each.server["parallel"], each.server["kv-unified"]) == (4, True)
+        assert each.server["cache-ram"] <= 256
 
 
 @pytest.mark.parametrize("path", sorted(shipped_folder().glob("*.yaml")), ids=lambda path: path.stem)

@@ -56,10 +56,9 @@ class Venv:
         except SupervisorError as error:
             if not re.search(r"ensurepip|No module named venv", tail(self.log)):
                 raise
-            package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
             raise NoSuitableEngine(
                 f"{sys.executable} cannot make environments: its venv module is not installed.",
-                hint=f"Debian, Ubuntu: sudo apt-get install {package}",
+                hint=_how_to_get_venv(),
             ) from error
 
     def pip(self, arguments: Sequence[str], listen: OutputListener, what: str) -> None:
@@ -116,6 +115,12 @@ class Venv:
                 return child.wait()
             finally:
                 kill_group(child)
+
+
+def _how_to_get_venv() -> str:
+    if sys.platform == "linux":
+        return f"Debian, Ubuntu: sudo apt-get install python3.{sys.version_info.minor}-venv"
+    return "Install the whole Python of python.org; its embeddable package has no venv."
 
 
 def tail(log: Path) -> str:

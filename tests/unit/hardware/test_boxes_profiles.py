@@ -14,7 +14,7 @@ from .recorded import boxes, load
 SHIPPED = ProfileStore(Path("/nonexistent"))
 MADE_FOR = {
     "evo-t1-64gb": "evo-t1-64gb",
-    "jetson-nano-jetpack4": "demo",
+    "jetson-nano-jetpack4": "qwen3.5-0.8b",
     "strix-halo-t400": "ryzen-ai-max-395",
     "hx370-96gb": "xg1-370-96gb-cpu",
     "hx370-96gb-4060ti": "rtx4060ti-oculink",
