@@ -15,11 +15,8 @@ from ..errors import NotRunning, SupervisorError
 from ..gateway.auth.keys import KeyFile
 from ..hardware.machine import Machine
 from ..home import client
-<<<<<<< HEAD
-from ..home.orphan import SURVIVOR_HINT, left_running
-=======
 from ..home.event_log import read_events
->>>>>>> main
+from ..home.orphan import SURVIVOR_HINT, left_running
 from ..home.places import SERVER, daemon_lock, generation_lock, keys_file, other_servers
 from ..home.run_history import Run, runs_in, with_notes
 from ..locks import held_by

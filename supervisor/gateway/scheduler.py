@@ -271,10 +271,8 @@ class Scheduler:
 
     def next_time(self, now: float) -> float | None:
         """When `tick` will have something to do though nothing happens; None for never."""
-        late = (each.arrived + self.settings.hold_timeout_seconds for each in self.waiting)
-        return min(
-            (*late, *(each.not_before for each in self.waiting if each.not_before > now)), default=None
-        )
+        times = [each.arrived + self.settings.hold_timeout_seconds for each in self.waiting]
+        return min(times + [each.not_before for each in self.waiting if each.not_before > now], default=None)
 
     # --- what others ask
 

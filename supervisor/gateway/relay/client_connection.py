@@ -283,7 +283,6 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for a request, or for the rest of a head."""
         return self._phase == "head"
 
     def reply(self, page: PlainAnswer, headers: tuple[HeaderLine, ...] = ()) -> None:
@@ -303,7 +302,8 @@ class ClientConnection(asyncio.Protocol):
         """Answer with an error in the API's format.  If the body was not read, the connection ends too."""
         head, context = self._head, self._context
         if self.has_head:  # there is no other way to tell a stream
-            return self.break_off(b"", reset=True)
+            self.break_off(b"", reset=True)
+            return
         self.write(
             answer(
                 trouble,
