@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from ..errors import NotFound, NotRunning, StartFailed, SupervisorError
 from ..gateway.auth.keys import Keyring
 from ..gateway.backends import GatewayOwner, PageOwner
-from ..gateway.copies import CopyProcess
+from ..gateway.copies import CopyProcess, HandedGateway
 from ..gateway.gateway import Gateway
 from ..gateway.scheduler import ContextUse
 from ..gateway.telemetry.activity import Activity
@@ -32,7 +32,6 @@ from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, State
 from ..server.outcome import Outcome
 from ..server.probe import api_key
-from .handover import HandedGateway
 
 log = logging.getLogger(__name__)
 

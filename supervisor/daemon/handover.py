@@ -12,14 +12,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from .. import __version__
 from ..decoding import Malformed, decode, parse
 from ..errors import SupervisorError
-from ..gateway.auth.page_sessions import PageSession
-from ..gateway.copies import CopyProcess
+from ..gateway.copies import HandedGateway
 from ..home.identity import Identity
 from ..home.places import generation_lock
 from ..locks import Lock
@@ -78,21 +77,6 @@ class HandedServer:
     failure: Diagnosis | None = None
     failure_tail: tuple[str, ...] = ()
     failed_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HandedGateway:
-    """
-    The gateway.  ``listen`` is as `plan_json` writes it; without ``sockets`` it is closed.  ``local_key``
-    opens it for commands of its own user, which go on with it.
-    """
-
-    listen: Mapping[str, Any]
-    sockets: tuple[int, ...]
-    local_key: str
-    cookie: str
-    sessions: Mapping[str, PageSession] = field(default_factory=dict)
-    copies: tuple[CopyProcess, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

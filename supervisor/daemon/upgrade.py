@@ -27,7 +27,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn, Protocol
 
 from .. import __version__
 from ..errors import SupervisorError
@@ -39,9 +39,9 @@ from ..server.background import beside_the_loop
 from ..server.lifecycle_table import LEAVING, State
 from ..server.outcome import Outcome
 from .control_listener import ControlSocket
-from .control_server import Control, ControlMessage
 from .gateway_listener import GatewayListener
 from .handover import CHECK, RESUME, SCHEMA, Handover, hand_over, written
+from .jobs import Jobs
 from .loads import Loads
 from .service_notify import ServiceNotifier
 
@@ -54,7 +54,21 @@ SAY_SECONDS = 4.0
 INSTEAD = "goss-supervisor stop, then start it again: that loads the model again."
 GOES_ON = f"The daemon goes on as it is.  Instead: {INSTEAD}"
 
+UpgradeMessage = dict[str, Any]
 _CHANGING = LEAVING | {State.PREPARING}
+
+
+class UpgradedControl(Protocol):
+    """What an upgrade needs of the daemon's `Control`."""
+
+    jobs: Jobs
+
+    @property
+    def changing(self) -> Sequence[str]:
+        """The requests under way that change something, or hold a server."""
+
+    def let_go(self) -> None:
+        """In a copy: nobody is answered here any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,7 @@ class DaemonParts:
     facts: DaemonFacts
     lock: Lock
     control_socket: ControlSocket
-    control: Control
+    control: UpgradedControl
     fleet: Fleet
     gateway: GatewayListener
     loads: Loads
@@ -160,7 +174,7 @@ def tell_of_upgrade(handed: Handover, outcomes: Iterable[Outcome]) -> None:
         extra=about("daemon"),
     )  # fmt: skip
     done = {"from": handed.version, "to": __version__, "seconds": seconds, "pid": os.getpid()}
-    answer: ControlMessage = {
+    answer: UpgradeMessage = {
         "upgraded": done,
         "outcomes": [asdict(each) for each in outcomes],
         "final": True,
@@ -173,7 +187,7 @@ if sys.platform == "win32":
 
     async def upgrade(
         _daemon: DaemonParts, _program: Sequence[str], _connection: int
-    ) -> AsyncIterator[ControlMessage]:
+    ) -> AsyncIterator[UpgradeMessage]:
         """See below."""
         yield {"error": "Windows cannot replace the program of a process.", "hint": INSTEAD}
 
@@ -185,7 +199,7 @@ else:
 
     async def upgrade(
         daemon: DaemonParts, program: Sequence[str], connection: int
-    ) -> AsyncIterator[ControlMessage]:
+    ) -> AsyncIterator[UpgradeMessage]:
         """
         Become this program.  Yields what it waits for; the end of the answer comes from the new program, by
         the ``connection`` with this descriptor.  Raises SupervisorError where that fails: all is as before.
@@ -205,7 +219,7 @@ else:
         daemon.notifier.ping()
         await _exec(daemon, program, connection, began)
 
-    async def _quiet(daemon: DaemonParts) -> AsyncIterator[ControlMessage]:
+    async def _quiet(daemon: DaemonParts) -> AsyncIterator[UpgradeMessage]:
         """Until nothing is under way."""
         said = -SAY_SECONDS
         while what := daemon.under_way():

@@ -21,14 +21,15 @@ import os
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol, cast
 
 from ..decoding import Malformed, decode
 from ..server.background import beside_the_loop
+from .auth.page_sessions import PageSession
 from .http_heads import HEAD_END, Head
 from .scheduler import Ticket
 from .telemetry.activity import RequestRecord
@@ -55,6 +56,21 @@ class CopyProcess:
     pid: int
     fd: int
     under_way: tuple[CopiedRequest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HandedGateway:
+    """
+    What a gateway leaves to the new program.  ``listen`` is as `plan_json` writes it; without ``sockets`` it
+    is closed.  ``local_key`` opens it for commands of its own user, which go on with it.
+    """
+
+    listen: Mapping[str, Any]
+    sockets: tuple[int, ...]
+    local_key: str
+    cookie: str
+    sessions: Mapping[str, PageSession] = field(default_factory=dict)
+    copies: tuple[CopyProcess, ...] = ()
 
 
 # --- in the copy

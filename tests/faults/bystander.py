@@ -23,7 +23,9 @@ class Bystander:
 
     def __enter__(self) -> Self:
         # A folder of its own: its command line names nothing of a home.
-        self._process = subprocess.Popen([sys.executable, "-S", "-E", "-c", _PROGRAM], stdout=subprocess.PIPE, cwd="/")
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", _PROGRAM], stdout=subprocess.PIPE, cwd="/"
+        )
         assert self._process.stdout
         assert self._process.stdout.readline() == b"ready\n"
         self.pid = self._process.pid

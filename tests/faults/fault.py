@@ -36,7 +36,9 @@ class Fault:
 CATALOGUE: list[Fault] = []
 
 
-def fault(section: str, name: str, *, how: str, promise: str, needs_root: bool = False) -> Callable[[Check], Check]:
+def fault(
+    section: str, name: str, *, how: str, promise: str, needs_root: bool = False
+) -> Callable[[Check], Check]:
     """Put what is decorated into the catalogue."""
 
     def add(check: Check) -> Check:
@@ -81,9 +83,14 @@ def under_load(
             assert not wrong, wrong
             assert breaks or not seen["broken"], told
             after = ground.daemon().pid, ground.servers()
-            lived = [_lived("daemon", daemon, before[0] == after[0]), _lived("servers", servers, before[1] == after[1])]
+            lived = [
+                _lived("daemon", daemon, before[0] == after[0]),
+                _lived("servers", servers, before[1] == after[1]),
+            ]
             words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(seen.items(), reverse=True))
-            codes = f" ({', '.join(f'{code} {count}' for code, count in told.most_common(3))})" if told else ""
+            codes = (
+                f" ({', '.join(f'{code} {count}' for code, count in told.most_common(3))})" if told else ""
+            )
             return f"{words}{codes}; {'; '.join(lived)}"
 
         CATALOGUE.append(Fault(section, name, how, promise, check, inject, needs_root))
@@ -93,5 +100,7 @@ def under_load(
 
 
 def _lived(who: str, fate: Fate, same: bool) -> str:
-    assert fate in {"any", "same" if same else "new"}, f"{who}: {'the same' if same else 'not the same'} after it"
+    assert fate in {"any", "same" if same else "new"}, (
+        f"{who}: {'the same' if same else 'not the same'} after it"
+    )
     return f"{'same' if same else 'new'} {who}"

@@ -65,9 +65,30 @@ for _name, _how, _promise, _sections, _words, _script in (
             "exit": 1,
         },
     ),
-    ("fails an assertion while it loads", "abort() while loading", "tried again; then an error", _TWICE, (), {"die": "abort", "die_when": "loading"}),
-    ("crashes while it loads", "SIGSEGV while loading", "tried again; then an error", _TWICE, ("SIGSEGV",), {"die": "segv", "die_when": "loading"}),
-    ("is killed while it loads", "SIGKILL while loading, as for want of memory", "tried again; then an error that names memory", _TWICE, ("SIGKILL",), {"die": "kill", "die_when": "loading"}),
+    (
+        "fails an assertion while it loads",
+        "abort() while loading",
+        "tried again; then an error",
+        _TWICE,
+        (),
+        {"die": "abort", "die_when": "loading"},
+    ),
+    (
+        "crashes while it loads",
+        "SIGSEGV while loading",
+        "tried again; then an error",
+        _TWICE,
+        ("SIGSEGV",),
+        {"die": "segv", "die_when": "loading"},
+    ),
+    (
+        "is killed while it loads",
+        "SIGKILL while loading, as for want of memory",
+        "tried again; then an error that names memory",
+        _TWICE,
+        ("SIGKILL",),
+        {"die": "kill", "die_when": "loading"},
+    ),
     (
         "never listens",
         "it runs and binds no socket; `health.start-timeout` is 2 s, by default 5 minutes",
@@ -226,7 +247,9 @@ for _name, _how, _script in (
         shown = ground.run("logs", "-n", "5", code=5 if "close_output" in script else 0)  # 5: there is none
         size = sum(path.stat().st_size for path in (ground.root / "logs").iterdir())
         assert size < 32 << 20, size
-        return f"serves; logs take {size / 2**20:.1f} MiB; `logs` shows {len(shown.stdout.splitlines())} lines"
+        return (
+            f"serves; logs take {size / 2**20:.1f} MiB; `logs` shows {len(shown.stdout.splitlines())} lines"
+        )
 
 
 for _kind, _how, _more in (

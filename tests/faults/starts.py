@@ -46,7 +46,13 @@ def _unknown(path: Path) -> None:
 for _name, _how, _code, _word, _make in (
     ("is not there", "`model.path` names nothing", 5, "there is no", lambda _: None),
     ("is empty", "0 bytes", 9, "empty", lambda path: path.touch()),
-    ("is a web page", "HTML in place of the model", 9, "HTML", lambda path: path.write_bytes(b"<!DOCTYPE html><html>")),
+    (
+        "is a web page",
+        "HTML in place of the model",
+        9,
+        "HTML",
+        lambda path: path.write_bytes(b"<!DOCTYPE html><html>"),
+    ),
     (
         "is a pointer of git-lfs",
         "the 130 bytes that a clone without git-lfs has",
@@ -64,10 +70,21 @@ for _name, _how, _code, _word, _make in (
     ("is random", "1 MiB of noise", 9, "GGUF", lambda path: path.write_bytes(os.urandom(1 << 20))),
     ("is cut off", "the first half of it", 9, "", _half),
     ("is a folder", "a folder of that name", 5, "", _folder),
-    ("has an architecture that nobody knows", "the demo, with another word in its header", 10, "gpt-ess", _unknown),
+    (
+        "has an architecture that nobody knows",
+        "the demo, with another word in its header",
+        10,
+        "gpt-ess",
+        _unknown,
+    ),
 ):
 
-    @fault(MODEL, _name, how=_how, promise=_NAMED if _code != 10 else "llama-server's own reason; nothing is left")
+    @fault(
+        MODEL,
+        _name,
+        how=_how,
+        promise=_NAMED if _code != 10 else "llama-server's own reason; nothing is left",
+    )
     def _(ground: Ground, make=_make, code: int = _code, word: str = _word) -> str:
         model = ground.root / "model.gguf"
         make(model)
@@ -93,7 +110,12 @@ for _name, _how, _code, _make in (
     ("is a folder", "a folder of that name", 6, _folder),
     ("is empty", "0 bytes, executable", 6, _file(b"")),
     ("says nothing", "a script that exits with 0 whatever it is asked", 6, _file(b"#!/bin/sh\nexit 0\n")),
-    ("crashes when it is asked for its version", "a script that kills itself", 6, _file(b"#!/bin/sh\nkill -SEGV $$\n")),
+    (
+        "crashes when it is asked for its version",
+        "a script that kills itself",
+        6,
+        _file(b"#!/bin/sh\nkill -SEGV $$\n"),
+    ),
 ):
 
     @fault(ENGINE, _name, how=_how, promise=_NAMED)
@@ -108,7 +130,12 @@ for _name, _how, _code, _make in (
 
 for _name, _how, _text, _word in (
     ("is not YAML", "a tab and an open bracket", b"server: [\n\tx", "one.yaml:"),
-    ("has a key that nobody knows", "`ctx-sizes`", b"extends: demo\nserver:\n  ctx-sizes: 4096\n", "one.yaml:3:3"),
+    (
+        "has a key that nobody knows",
+        "`ctx-sizes`",
+        b"extends: demo\nserver:\n  ctx-sizes: 4096\n",
+        "one.yaml:3:3",
+    ),
     ("has a value of the wrong type", "`port: many`", b"extends: demo\nlisten: {port: many}\n", "one.yaml:2"),
     ("has a port beyond 65535", "`port: 70000`", b"extends: demo\nlisten: {port: 70000}\n", "one.yaml:2"),
     ("extends itself", "`extends: one`", b"extends: one\n", "one"),
@@ -118,17 +145,30 @@ for _name, _how, _text, _word in (
     ("has a key twice", "`listen` twice", b"extends: demo\nlisten: {}\nlisten: {}\n", "one.yaml:3"),
     ("names no model", "only `server`", b"server: {ctx-size: 1024}\n", "model.path"),
     ("nests 10,000 brackets", "`[[[[…`", b"server: " + b"[" * 10_000 + b"\n", "one.yaml"),
-    ("has a YAML bomb", "nine levels of nine aliases", b"a: &a [x,x]\n" + b"".join(b"%c: &%c [%s]\n" % (98 + n, 98 + n, b",".join([b"*%c" % (97 + n)] * 9)) for n in range(9)), "one.yaml"),
+    (
+        "has a YAML bomb",
+        "nine levels of nine aliases",
+        b"a: &a [x,x]\n"
+        + b"".join(
+            b"%c: &%c [%s]\n" % (98 + n, 98 + n, b",".join([b"*%c" % (97 + n)] * 9)) for n in range(9)
+        ),
+        "one.yaml",
+    ),
 ):
 
-    @fault(PROFILE, f"a profile {_name}", how=_how, promise="refused with the place in the file; nothing starts")
+    @fault(
+        PROFILE, f"a profile {_name}", how=_how, promise="refused with the place in the file; nothing starts"
+    )
     def _(ground: Ground, text: bytes = _text, word: str = _word) -> str:
         ground.profile("one", "").write_bytes(text)
         return ground.refused(78, word)
 
 
 @fault(
-    PROFILE, "a profile is not there", how="`start -p nobody`", promise="an error that says which there are, exit code 5"
+    PROFILE,
+    "a profile is not there",
+    how="`start -p nobody`",
+    promise="an error that says which there are, exit code 5",
 )
 def _(ground: Ground) -> str:
     return ground.refused(5, "nobody", start=("start", "-p", "nobody", "-d"))
@@ -208,7 +248,12 @@ def _(ground: Ground) -> str:
 # --- addresses and folders
 
 
-@fault(PLACE, "the port is taken", how="another program listens there", promise="refused; the error names that program")
+@fault(
+    PLACE,
+    "the port is taken",
+    how="another program listens there",
+    promise="refused; the error names that program",
+)
 def _(ground: Ground) -> str:
     ground.write_profile("one")
     with socket.create_server(("127.0.0.1", ground.port)):
@@ -247,7 +292,9 @@ def _(ground: Ground) -> str:
     ground.write_profile("one")
     codes: list[int] = []
     starts = [
-        threading.Thread(target=lambda: codes.append(ground.run("start", "-p", "one", "-d", code=None).returncode))
+        threading.Thread(
+            target=lambda: codes.append(ground.run("start", "-p", "one", "-d", code=None).returncode)
+        )
         for _ in range(5)
     ]
     for each in starts:
@@ -381,7 +428,12 @@ for _name, _how, _spoil, _code in (
         return f"exit code {done.returncode}: {ground.plain(done.stderr)}"
 
 
-@fault(HUB, "the hub does not answer", how="nobody listens at its address", promise="an error says so; what is here works")
+@fault(
+    HUB,
+    "the hub does not answer",
+    how="nobody listens at its address",
+    promise="an error says so; what is here works",
+)
 def _(ground: Ground) -> str:
     with FakeHub() as hub:
         env = hub.env

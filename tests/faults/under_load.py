@@ -62,7 +62,9 @@ def _(ground: Ground, chance: Random) -> None:
     first = ground.server(name)
     _signal(first, signal.SIGKILL)
     ground.watch_for(
-        lambda now: any(each["profile"] == name and each["pid"] not in {None, first.pid} for each in now["servers"])
+        lambda now: any(
+            each["profile"] == name and each["pid"] not in {None, first.pid} for each in now["servers"]
+        )
     )
     _signal(ground.server(name), signal.SIGKILL)
 
@@ -280,7 +282,14 @@ def _(ground: Ground, chance: Random) -> None:
 
 # --- commands
 
-for _words in (("load", "two"), ("restart", "two"), ("reload",), ("unload", "two"), ("switch", "one"), ("status", "--watch")):
+for _words in (
+    ("load", "two"),
+    ("restart", "two"),
+    ("reload",),
+    ("unload", "two"),
+    ("switch", "one"),
+    ("status", "--watch"),
+):
 
     @under_load(
         COMMANDS,
@@ -407,7 +416,9 @@ def _(ground: Ground, _chance: Random) -> None:
     plan = _plan(ground, ground.names[0])
     for _ in range(20):
         with suppress(OSError):
-            _send(ground, json.dumps({"protocol": 1, "op": "start", "plan": plan}).encode() + b"\n", read=False)
+            _send(
+                ground, json.dumps({"protocol": 1, "op": "start", "plan": plan}).encode() + b"\n", read=False
+            )
 
 
 @under_load(
