@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from supervisor.errors import SupervisorError
+from supervisor.errors import NotRunning, SupervisorError
 from supervisor.home import client as control
 from supervisor.model.demo import DEMO_ANSWER
 from supervisor.paths import Paths
@@ -52,7 +52,8 @@ class Line:
     async def until(self, words: bytes) -> None:
         async with asyncio.timeout(PATIENCE):
             while words not in self.got:
-                assert (piece := await self.reader.read(65536)), self.got
+                piece = await self.reader.read(65536)
+                assert piece, self.got
                 self.got += piece
 
 
@@ -135,7 +136,7 @@ class UpgradedHome(Home):
 
     async def until_counts(self, under_way: int, waiting: int) -> None:
         async with asyncio.timeout(PATIENCE):
-            while self.counts() != (under_way, waiting):
+            while self.counts() != (under_way, waiting):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
 
     def copies(self) -> list[int]:
@@ -251,7 +252,7 @@ def test_what_sleeps_or_has_failed_stays_so(home):
     before = home.watch_for(lambda now: now["server"]["state"] == "failed")["server"]
     asyncio.run(home.upgraded())
     after = home.status()["server"]
-    assert (after["state"], after["failure"]) == ("failed", before["failure"])
+    assert (after["state"], after["last_failure"]) == ("failed", before["last_failure"])
 
 
 def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
@@ -284,6 +285,17 @@ def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
     home.played(run)
     os.kill(before[1], signal.SIGKILL)  # it watches its server as before
     home.watch_for(lambda now: now["server"]["state"] == "ready" and now["server"]["restarts"] == 1)
+
+
+def test_if_the_new_program_dies_the_next_start_takes_the_server_over(home, tmp_path):
+    real = " ".join(PROGRAM)
+    dies = script(tmp_path / "dies", f'[ "$1" != --resume ] || exit 1\nexec {real} "$@"\n')
+    daemon, server, _ = home.pids
+    with pytest.raises(NotRunning):
+        asyncio.run(home.upgraded([str(dies)]))
+    assert wait_until_gone(daemon)
+    home.run("start", "--profile", "one", "--detach", waits=True)
+    assert home.pids[1] == server
 
 
 def test_it_waits_for_a_hold_and_there_is_one_upgrade_at_a_time(home):
