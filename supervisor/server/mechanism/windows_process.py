@@ -95,6 +95,9 @@ class WindowsChild(asyncio.SubprocessProtocol):
     def catch_up(self) -> None:
         """What comes is handed on at once here."""
 
+    def let_go(self) -> None:
+        """Not to be had here."""
+
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:  # noqa: ARG002 - the loop's signature
         assert isinstance(data, bytes)
         self._on_output(data)
