@@ -23,6 +23,7 @@ from .weights import Layout, Weight
 
 _FIRST, _NEXT = 4, 2  # copies of the embeddings: on the first GPU, on those behind it
 _HOST = 4  # with a GPU
+_READ_ONCE = 2  # beside attention, in a model of one layer
 _MIXED = 4.75  # more of them where the CPU has whole layers
 _MIXED_SMALL, _MIXED_LEAST = 6.4, 8.4  # where the copies of its weights are small; with those
 _ATTENTION = 7.5  # where a cache of the CPU is copied
@@ -67,7 +68,7 @@ def compute_bytes(work: Work) -> Mapping[str, int]:
     steps = phases(work.model, work.settings)
     devices = work.layout.devices
     if not devices:
-        return {RAM: round(steps.inputs + COPIES * steps.stream + steps.largest)}
+        return {RAM: round(_peak(work, steps, COPIES))}
     if _is_pipelined(work):
         return _pipelined(work, steps)
     streams = {devices[0]: _FIRST, **dict.fromkeys(devices[1:], _NEXT)}
@@ -83,7 +84,15 @@ def _whole(work: Work, steps: Phases, device: str, streams: float) -> int:
     if work.splits_layers and not work.offloads:
         streams = COPIES
     beside = _read_from_cpu(work, steps) + _widened(work, device)
-    return round(steps.inputs + streams * steps.stream + steps.largest + beside)
+    return round(_peak(work, steps, streams) + beside)
+
+
+def _peak(work: Work, steps: Phases, streams: float) -> float:
+    """Of a model of one layer, as a head is, the masks are free again when its network begins."""
+    if work.model.layers != 1:
+        return steps.inputs + streams * steps.stream + steps.largest
+    attention = steps.inputs + steps.attention + _READ_ONCE * steps.stream
+    return max(attention, steps.network + (streams - 2) * steps.stream, steps.logits)
 
 
 def _read_from_cpu(work: Work, steps: Phases) -> int:
