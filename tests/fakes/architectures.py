@@ -186,7 +186,5 @@ def launches_of(name: str) -> tuple[str, ...]:
 def profile_launch(profile: str) -> str:
     """All options of a shipped profile, with 32,768 tokens where it leaves the context to llama.cpp."""
     found = resolve(profile, ProfileStore(Path("/nonexistent")))
-    options = {"ctx-size": 32768, **found.server}
-    if found.model.draft_type:  # of a head inside the model
-        options["spec-type"] = f"draft-{found.model.draft_type}"
-    return " ".join(render(options, pinned()).argv)
+    draft = {"spec-type": f"draft-{found.model.draft_type}"} if found.model.draft_type else {}
+    return " ".join(render({"ctx-size": 32768, **found.server, **draft}, pinned()).argv)
