@@ -34,6 +34,8 @@ PATIENT = Health(interval_seconds=0.05)
 QUICK = replace(PATIENT, timeout_seconds=0.3, hang_timeout_seconds=0.6, busy_timeout_seconds=1.5)
 """Only for a server that is to be killed: one that merely waits for a processor is too."""
 
+NO_GPU_MEMORY = "update_slots: decode() failed: Requested buffer size exceeds device buffer size limit: ErrorOutOfDeviceMemory"
+
 
 def plan(tmp_path: Path, *options: str, name: str = "p", **faults) -> LaunchPlan:
     port = free_port()
@@ -247,6 +249,22 @@ async def test_a_stopped_process_counts_as_hung(test, tmp_path):
     os.kill(test.server.child.identity.pid, signal.SIGSTOP)
     await test.until(lambda: test.server.lifecycle.restarts)
     assert test.server.lifecycle.failure.kind == "hung"
+
+
+@promise
+async def test_one_that_answers_probes_but_no_request_any_more_is_started_anew(test, tmp_path):
+    """As llama-server is on Vulkan once a request found too little memory; while it loads, the line is history."""
+    await test.server.start(plan(tmp_path, breaks=NO_GPU_MEMORY, stderr=NO_GPU_MEMORY))
+    first = test.server.child.identity.pid
+    assert test.server.state is State.READY
+    reader, writer = await asyncio.open_connection("127.0.0.1", test.server.target.port)
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    assert b" 500 " in await reader.readline()
+    writer.close()
+    await test.until(lambda: test.server.lifecycle.restarts and test.server.state is State.READY)
+    assert test.server.lifecycle.failure.kind == "gpu-memory"
+    assert test.server.lifecycle.restarts == 1
+    assert wait_until_gone(first)
 
 
 @promise

@@ -11,6 +11,8 @@ import os
 import subprocess
 import threading
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -19,7 +21,20 @@ from supervisor.memory.accounts import Pool
 from supervisor.memory.engine_figures import measured
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import settings_of
-from supervisor.model.demo import DEMO_ANSWER, ensure_demo
+from supervisor.model.demo import (
+    BYTES,
+    CONTROL,
+    DEMO_ANSWER,
+    MARKERS,
+    NORMAL,
+    Shape,
+    ensure_demo,
+    model_values,
+    tensors,
+    tokenizer_values,
+)
+from supervisor.model.gguf import TensorType
+from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.open import open_model
 from supervisor.options.parse import parse_arguments
 from tests.memory_engine import by_pool
@@ -29,6 +44,7 @@ from .conftest import PATIENCE, Home, free_port
 VARIABLE, MODELS = "GOSS_TEST_VULKAN", "GOSS_TEST_MODELS"
 DEMO, SMOLLM2 = "demo", "SmolLM2-135M-Instruct.Q4_1.gguf"
 COMPILING = 900.0  # seconds until LLVM has compiled the shaders of a first answer; kept for the next run
+FEW_TOKENS = ("server.batch-size=8", "server.ubatch-size=8")  # more at once want shaders that take minutes
 MIB = 1024**2
 LITTLE = (
     "{gpu-layers: 99, ctx-size: 512, parallel: 1, fit: 'off', warmup: false, log-verbosity: 4, cache-ram: 0}"
@@ -55,6 +71,7 @@ def seen_by(vulkan):
         "VK_DRIVER_FILES": str(vulkan / "driver.json"),
         "GGML_VK_VISIBLE_DEVICES": "0",  # llama.cpp leaves out devices that are CPUs, unless they are named
         "MESA_SHADER_CACHE_DIR": str(vulkan / "shaders"),
+        "GALLIVM_PERF": "nopt",  # LLVM compiles them faster than it would optimise them
     }
 
 
@@ -92,6 +109,55 @@ def test_too_little_memory_of_the_device_at_the_load_is_called_so(home, vulkan):
     assert failed.returncode != 0
     assert "The GPU has not enough free memory." in failed.stderr
     assert "gpu-layers" in failed.stderr
+
+
+def narrow_model(file):
+    """A gpt-oss whose attention needs a buffer of its own, larger than any other, for 8 tokens at a time."""
+    shape = Shape(
+        1, embedding=32, heads=8, heads_kv=1, head_size=64, experts=4, experts_used=2, feed_forward=32
+    )
+    tokens = [*BYTES, "ab", *MARKERS]
+    types = [NORMAL] * (len(BYTES) + 1) + [CONTROL] * len(MARKERS)
+    values = model_values(shape, "narrow") | tokenizer_values(tokens, types, ["a b"])
+    write_gguf(file, values, list(tensors(shape, len(tokens), dense=TensorType.F32)))
+
+
+def complete(home, tokens):
+    """The status and the body of the answer."""
+    body = json.dumps({"prompt": [40 + n for n in range(tokens)], "n_predict": 2, "cache_prompt": False})
+    asked = Request(
+        f"http://127.0.0.1:{home.port}/completion", body.encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urlopen(asked, timeout=COMPILING) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as refused:
+        return refused.code, refused.read().decode()
+
+
+def test_too_little_memory_of_the_device_in_a_request_is_called_so_and_followed_by_a_new_start(
+    home, vulkan, tmp_path
+):
+    """
+    Its buffers of 33,300 bytes are enough for the load and for 3 tokens; 8 want one of 33,792.  That llama-server
+    keeps the size it wants, and fails in every later request: 3 tokens are answered by the next one.
+    """
+    narrow_model(tmp_path / "narrow.gguf")
+    size = "33300"
+    forced = {"GGML_VK_FORCE_MAX_BUFFER_SIZE": size, "GGML_VK_SUBALLOCATION_BLOCK_SIZE": size}
+    profile(home, vulkan, **seen_by(vulkan), **forced)
+    options = ("model=" + str(tmp_path / "narrow.gguf"), *FEW_TOKENS, "server.ctx-size=256")
+    home.start("vk", *(word for each in options for word in ("--set", each)))
+    assert complete(home, 3)[0] == 200
+    code, said = complete(home, 16)
+    assert code == 500
+    assert "ErrorOutOfDeviceMemory" in said
+    server = home.watch_for(lambda now: (seen := now["server"])["restarts"] and seen["state"] == "ready")[
+        "server"
+    ]
+    assert server["last_failure"]["message"].startswith("A request needed more memory than the GPU had free")
+    assert complete(home, 3)[0] == 200
+    home.run("stop")
 
 
 GRID = [
@@ -166,7 +232,7 @@ def ours(file, words, folder):
 
 def test_it_is_ready_with_its_layers_on_the_device_and_answers_to_the_letter(home, vulkan):
     profile(home, vulkan, **seen_by(vulkan))
-    home.run("start", "--profile", "vk", "--detach", *home.settings, timeout=COMPILING)
+    home.start("vk", *(word for each in FEW_TOKENS for word in ("--set", each)), timeout=COMPILING)
     assert home.status()["server"]["state"] == "ready"
     log = "".join(path.read_text() for path in (home.root / "logs").glob("llama-server*.log"))
     assert "offloaded 3/3 layers to GPU" in log

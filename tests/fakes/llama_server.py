@@ -22,6 +22,7 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     metrics=hang       never answer /metrics      metrics=hang:GATE  ... once the gate opens
     burn=true          use the CPU meanwhile
     deaf=GATE          close the listening socket once the gate opens, and remove the gate
+    breaks=TEXT        log that for each chat, and answer 500
     chat_gate=GATE     hold chat answers until the gate opens
      stream_gate=GATE   hold a stream behind its first word until the gate opens
      pace=SECONDS       wait so long before each word of a stream
@@ -388,6 +389,10 @@ class Server:
             self.send(connection, 200, "text/plain; version=0.0.4", text.encode())
 
     def chat(self, connection, request):
+        if "breaks" in self.script:
+            say("E", "srv ", self.script["breaks"])
+            self.error(connection, 500, self.script["breaks"], "server_error")
+            return
         with self.lock:
             self.in_flight += 1
         say("I", "srv ", "chat: a chat request")

@@ -127,6 +127,17 @@ SAMPLES = [
         "GPU was lost",
     ),
     (
+        "srv  update_slots: decode() failed: vk::Queue::submit: ErrorDeviceLost",
+        "device-lost",
+        "answer no request since",
+    ),
+    (
+        "srv  update_slots: decode() failed: Requested buffer size exceeds device buffer size limit: "
+        "ErrorOutOfDeviceMemory",
+        "gpu-memory",
+        "A request needed more memory",
+    ),
+    (
         "cuda_buffer_type_alloc_buffer: allocating 8192.00 MiB on device 0: cudaMalloc failed: out of memory",
         "gpu-memory",
         "GPU",
