@@ -15,13 +15,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from random import Random
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+MEMORY = Path("/dev/shm")  # a disk in memory, where there is one
 LONGEST_BYTES, MOST_SECONDS, MOST_MIB = 1 << 16, 10, 1024
 
 
@@ -69,7 +72,11 @@ def main() -> int:
     for name in asked.targets or TARGETS:
         how = ["--seconds", str(asked.seconds), "--keep", str(asked.keep.absolute()), "--in-this-process"]
         command = [sys.executable, __file__, name, *how]
-        ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+            env = os.environ | {"TMPDIR": folder}  # libFuzzer ends its process without cleaning up
+            ran = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", check=False, env=env
+            )
         counts = dict(line[6:].split(":") for line in ran.stderr.splitlines() if line.startswith("stat::"))
         inputs = len(list((asked.keep / name).iterdir()))
         verdict = "BROKEN" if ran.returncode else "ok"

@@ -75,16 +75,28 @@ class Runner:
         return ground
 
 
-def table(seen: Sequence[Seen]) -> str:
-    wrong = sum(each.what.startswith(NOT) for each in seen)
-    seconds = sum(each.seconds for each in seen)
-    told = f"{len(seen)} faults in {seconds / 60:.0f} minutes, {len(seen) - wrong} as promised"
-    parts = [f"{versions()}: {told}.\n"]
-    for section, some in groupby(seen, key=lambda each: each.fault.section):
+def table(seen: Sequence[Seen], before: str) -> str:
+    """All faults in their order: with what was seen now, else with the row of the table of ``before``."""
+    known = _rows(before)
+    known |= {(each.fault.section, each.fault.name): _row(each) for each in seen}
+    wrong = sum(NOT in row for row in known.values())
+    parts = [f"{versions()}: {len(known)} faults, {len(known) - wrong} as promised.\n"]
+    for section, some in groupby(FAULTS, key=lambda each: each.section):
         parts.append(f"\n### {section}\n\n| fault | how it is injected | promised | seen | well after |\n")
         parts.append("|---|---|---|---|---|\n")
-        parts += [_row(each) for each in some]
+        parts += [known[key] for each in some if (key := (section, each.name)) in known]
     return "".join(parts)
+
+
+def _rows(text: str) -> dict[tuple[str, str], str]:
+    """By section and name; of faults that are still there."""
+    names = {(each.section, each.name) for each in FAULTS}
+    found, section = {}, ""
+    for line in text.partition(MARKS[0])[2].partition(MARKS[1])[0].splitlines(keepends=True):
+        section = line.removeprefix("### ").strip() if line.startswith("### ") else section
+        if (key := (section, line[2:].partition(" | ")[0])) in names:
+            found[key] = line
+    return found
 
 
 def _row(each: Seen) -> str:
@@ -100,7 +112,7 @@ def main() -> int:
     )
     parser.add_argument("engine", nargs="?", default=os.environ.get(BUILT), help=f"default: {BUILT}")
     parser.add_argument("--only", default="", help="those whose section or name has these words")
-    parser.add_argument("--write", type=Path, help="put the table into this page, between its marks")
+    parser.add_argument("--write", type=Path, help="put what was seen into the table of this page")
     options = parser.parse_args()
     if not options.engine:
         parser.error(f"name a llama-server, or set {BUILT}")
@@ -115,7 +127,7 @@ def main() -> int:
         seen.append(each)
         print(f"{each.seconds:6.1f} s  {each.fault.section}: {each.fault.name}: {each.what}", flush=True)
     if options.write:
-        put(options.write, MARKS, table(seen))
+        put(options.write, MARKS, table(seen, options.write.read_text(encoding="utf-8")))
     wrong = [each for each in seen if each.what.startswith(NOT)]
     print(f"{len(seen)} faults, {len(seen) - len(wrong)} as promised")
     return 1 if wrong else 0

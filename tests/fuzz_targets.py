@@ -99,9 +99,8 @@ class FuzzTarget:
 
 @cache
 def folder() -> Path:
-    """For files, in memory where the system has such a place; gone with this process."""
-    memory = Path("/dev/shm")
-    made = tempfile.TemporaryDirectory(prefix="goss-fuzz-", dir=memory if memory.is_dir() else None)
+    """For files; gone with this process."""
+    made = tempfile.TemporaryDirectory(prefix="goss-fuzz-")
     folder.kept = made  # type: ignore[attr-defined]
     return Path(made.name)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import NotAnswering, NotRunning, SupervisorError, UsageError
+from ..errors import EXIT_OK, NotAnswering, NotRunning, SupervisorError, UsageError
 from ..home import client
 from ..home.places import SERVER, daemon_lock, record_file
 from ..home.unresponsive import end_daemon, end_survivors, not_answering
@@ -18,8 +18,9 @@ from ..paths import Paths
 from ..plan.listen import Listen
 from ..plan.plan_json import ANOTHER_VERSION, listen_to_json, to_json
 from ..progress import Progress
+from ..tool import own_program
 from .common import force_option, json_option, parse_settings, profile_argument, server_argument, set_option
-from .output import show_outcome, waiting_for_the_daemon
+from .output import echo_json, show_outcome, waiting_for_the_daemon
 from .start import key_lines, prepared, shown_at_the_end
 
 if TYPE_CHECKING:
@@ -185,6 +186,39 @@ def _has(paths: Paths, name: str) -> bool:
 def unload(name: str | None, as_json: bool) -> int:
     """Unload a server (the main one without a NAME); the next request loads it again."""
     return _follow({"op": "unload", "server": name}, "giving its memory back", as_json=as_json)
+
+
+@click.command("upgrade-daemon")
+@json_option
+def upgrade_daemon(*, as_json: bool) -> int:
+    """
+    Have the running daemon become this version of the program; models stay loaded.
+
+    Its pid, its addresses and its clients' connections stay, and answers under way go on.  If this version
+    cannot take over, the daemon goes on as it is.
+    """
+    done = upgraded(Paths.from_environment())
+    if as_json:
+        echo_json(**done)
+    else:
+        click.echo(upgrade_line(done))
+    return EXIT_OK
+
+
+def upgraded(paths: Paths) -> dict[str, Any]:
+    """What the daemon says when it is this version.  Raises SupervisorError where it goes on as it was."""
+    answer: client.Message = {}
+    with waiting_for_the_daemon("upgrading the daemon") as progress:
+        for answer in client.stream(paths, {"op": "upgrade", "program": own_program("supervisor.daemon")}):
+            if text := answer.get("step") or (f"waits for {answer['waits']}" if "waits" in answer else ""):
+                progress.step(text)
+    done: dict[str, Any] = answer["upgraded"]
+    return done
+
+
+def upgrade_line(done: Mapping[str, Any]) -> str:
+    versions = "again" if done["from"] == done["to"] else f"in place of {done['from']}"
+    return f"the daemon (pid {done['pid']}) is version {done['to']}, {versions}; it took {done['seconds']} s"
 
 
 def _run(found: Preparation, listen: Listen | None, request: Mapping[str, Any], *, as_json: bool) -> int:

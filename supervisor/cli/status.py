@@ -245,10 +245,10 @@ def _peers(peers: Sequence[StatusDocument]) -> Iterator[str]:
 
 
 def _of_another_version(version: str) -> Iterator[str]:
-    """After an upgrade: nothing replaces a daemon that runs, not even ``restart``."""
+    """After an upgrade: the daemon that runs is the old one, until it is told."""
     if version != __version__:
-        yield f"          is still version {version}, this program is version {__version__}; to replace it:"
-        yield "          goss-supervisor service restart, or goss-supervisor stop and then start"
+        yield f"          is still version {version}, this program is version {__version__}; to replace it,"
+        yield "          with its models loaded: goss-supervisor upgrade-daemon, or service restart"
 
 
 def _update(now: StatusDocument) -> Iterator[str]:

@@ -36,11 +36,13 @@ from .announcements import Announcements
 from .control_listener import ControlSocket
 from .control_server import Control
 from .gateway_listener import GatewayListener
+from .handover import Handover, take_back
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .loads import Loads
 from .service_notify import ServiceNotifier
 from .update_checks import DAILY, Rhythm, keep_looking, last_check
+from .upgrade import SIGNALS, DaemonFacts, DaemonParts, tell_of_upgrade, upgrade
 from .upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,8 @@ class Daemon:
     ``lock`` is the home's.  `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
     for newer engines; ``is_service``: nobody who could correct the address looks on; ``survives``: its
-    servers may outlive it.
+    servers may outlive it.  ``handover`` is what another version left in this process, and ``write_log``
+    blocks until the log is written.
     """
 
     def __init__(
@@ -71,12 +74,16 @@ class Daemon:
         is_service: bool = False,
         looks: Rhythm = DAILY,
         survives: bool = True,
+        handover: Handover | None = None,
+        is_foreground: bool = False,
+        write_log: Callable[[], None] = lambda: None,
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
         self._lock = lock
         self._is_service, self._survives = is_service, survives
-        self._started = time.time()
+        self._handover = handover
+        self._started = handover.started if handover else time.time()
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
         self._announcements = Announcements(lambda: self._gateway.activity)
@@ -101,6 +108,13 @@ class Daemon:
             self._gateway,
             self._loads,
         )
+        self._control_socket = ControlSocket(endpoint, self._control.serve)
+        parts = DaemonParts(
+            DaemonFacts(self._started, is_foreground=is_foreground, is_service=is_service),
+            lock, self._control_socket, self._control, self._fleet, self._gateway, self._loads, manager,
+            self._tasks, write_log,
+        )  # fmt: skip
+        self._control.upgrade = partial(upgrade, parts)
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
         return Instance(
@@ -109,6 +123,7 @@ class Daemon:
             on_change=self._on_change,
             under_way=partial(self._gateway.under_way, name),
             next_id=next_id,
+            lock=self._handover.lock_of(name, self._paths) if self._handover else None,
             survives=self._survives,
         )
 
@@ -125,9 +140,9 @@ class Daemon:
         """
         log.info("goss-supervisor %s begins (pid %d)", __version__, os.getpid(), extra=about("daemon"))
         self._listen_to_signals()
-        control = ControlSocket(self._endpoint, self._control.serve)
-        await control.open()
-        supervising = asyncio.create_task(self._supervise(plan, listen))
+        control, handed = self._control_socket, self._handover
+        await control.open(handed.control_fd if handed else None)
+        supervising = asyncio.create_task(self._resume(handed) if handed else self._supervise(plan, listen))
         working = asyncio.create_task(self._fleet.run())
         self._begin(self._notifier.keep_in_touch(self._fleet.passed))
         self._begin(Upkeep(self._locks, (control, self._gateway)).keep())
@@ -196,6 +211,18 @@ class Daemon:
         await survivors.end({*other_servers(self._paths)} - wanted)
         if not survivors.runs(SERVER, plan):
             await survivors.end([SERVER])
+
+    async def _resume(self, handed: Handover) -> None:
+        """Go on where the former program stopped (see `upgrade`), and tell who asked for that."""
+        self._notifier.ready()
+        decided = [take_back(self._fleet.restore(each.name), each) for each in handed.servers]
+        await self._fleet.passed()
+        if handed.gateway is not None:
+            await self._gateway.resume(handed.gateway)
+        outcomes = [await each for each in decided if each is not None]
+        tell_of_upgrade(handed, outcomes)
+        await self._stop_asked.wait()
+        return await self._ended()
 
     async def _serve_one_operation(self) -> None:
         """It comes at once, or its process was killed meanwhile."""
@@ -275,7 +302,7 @@ class Daemon:
         else:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._interrupt)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `start` held it back until now
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # held back by `start`, or before an upgrade
             terminal = next((each for each in (STDOUT, STDERR) if os.isatty(each)), None)
             loop.add_signal_handler(signal.SIGHUP, self._hang_up, terminal)
 

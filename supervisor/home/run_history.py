@@ -74,7 +74,8 @@ def _text(event: HomeEvent, name: str) -> str:
 
 
 def _number(event: HomeEvent, name: str) -> Any:  # noqa: ANN401 - an int where it was one
-    return value if type(value := event.get(name)) in {int, float} and 0 <= value <= LARGEST else None
+    value: Any = event.get(name)
+    return value if type(value) in {int, float} and 0 <= value <= LARGEST else None
 
 
 def with_notes(runs: Iterable[Run]) -> Iterator[Run]:

@@ -204,8 +204,8 @@ def _recurrence(model: Model, settings: Settings) -> int:
     """
     Of one recurrent layer: the convolution's input and output, what was split off before it, what comes out.
 
-    The states of all slots are read, and handed out next to what comes out.  Those of a delta net are computed
-    with when its input is gone, or in the room of all but one of the usual copies of the embeddings.
+    The states of all slots are read, and handed out next to what comes out.  Those of a delta net are
+    computed with when its input is gone, or in the room of all but one of the usual copies of the embeddings.
     """
     tokens, states = settings.ubatch * _F32, settings.slots * state_bytes(model)
     inner, groups = model.number("ssm.inner_size") or 0, model.number("ssm.group_count") or 0

@@ -57,3 +57,6 @@ class Child(Protocol):
 
     def catch_up(self) -> None:
         """Hand on its output so far, which is otherwise read in gulps."""
+
+    def let_go(self) -> None:
+        """Watch it no more, and leave it to another process; POSIX only."""

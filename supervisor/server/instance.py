@@ -112,7 +112,19 @@ class Instance:
     def close(self) -> None:
         """Stop watching; what is to be written is written."""
         self.server.close()
+        self.flush()
+
+    def flush(self) -> None:
+        """Blocks until what is to be written is written, or it takes too long."""
         self._writer.flush(1.0)
+
+    def let_go(self) -> None:
+        """In a copy of the daemon: its process is another one's, and its lock too."""
+        self.server.close()
+        child, self.server.child = self.server.child, None
+        if child is not None:
+            child.let_go()
+        self._lock.release()
 
     def give_up_lock(self) -> None:
         """Once nothing of it runs, and nothing will."""

@@ -97,6 +97,7 @@ class Server:
         self.lifecycle = Lifecycle(jitter)
         self.child: Child | None = None
         self.target: ProbeTarget | None = None
+        self.launched: LaunchPlan | None = None  # the plan with the port and key of the last launch
         self.since = time.time()
         self.ready_since: float | None = None
         self.failure_tail: tuple[str, ...] = ()
@@ -295,8 +296,7 @@ class Server:
             self.survivor = None
             self._inbox.put(Exited(launch, not_spawned(error, runs=survivor is not None)))
             return
-        child, target, plan = began
-        self.child, self.target = child, target
+        child, target, plan = self.child, self.target, self.launched = began
         self._watcher = Watcher(
             plan,
             child,

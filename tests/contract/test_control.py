@@ -189,7 +189,7 @@ def control_of(test, gateway=None):
 def answers(control, op, reader=None, **request):
     """Each line of the answer; the connection ends when ``reader`` does."""
     line = json.dumps({"protocol": 1, "op": op, **request}).encode() + b"\n"
-    return control._answer(line, reader or asyncio.StreamReader())
+    return control._answer(line, (reader or asyncio.StreamReader(), -1))
 
 
 async def answer_to(control, op, **request):

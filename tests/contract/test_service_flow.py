@@ -20,7 +20,7 @@ from supervisor.cli.app import main
 from supervisor.cli.service import until_ready, with_home
 from supervisor.errors import StartFailed
 from supervisor.paths import Paths
-from supervisor.service.contract import Service, ServiceRequest
+from supervisor.service.contract import NOT_INSTALLED, Service, ServiceRequest
 
 from ..fakes.binaries import script
 from ..fakes.launching import until
@@ -264,6 +264,9 @@ class Impatient:
         yield f"started {service.name}"
 
     restart = start
+
+    def status(self, service):
+        return NOT_INSTALLED
 
 
 @posix_only

@@ -18,7 +18,7 @@ from supervisor.gateway.exchange_table import (
     IllegalExchangeEvent,
 )
 
-GO, CONNECTED, UNREACHABLE, STALE, REFUSED, LOST, BEGUN, ANSWERED, FAILED, LEFT = ExchangeEvent
+GO, CONNECTED, UNREACHABLE, STALE, REFUSED, LOST, BEGUN, ANSWERED, FAILED, LEFT, HANDED_ON = ExchangeEvent
 CONNECT, RECONNECT, SEND, DROP, WAIT, REPLAY, TELL, END = ExchangeDo
 HELD, CONNECTING, SENT, OVER = (
     ExchangeState.HELD,
@@ -49,6 +49,14 @@ def test_what_waits_again_since_its_server_went_while_it_was_connected_to_is_not
     events = (GO, LOST, GO, CONNECTED, LOST, GO, CONNECTED, ANSWERED)
     done = [(CONNECT,), (DROP, WAIT), (CONNECT,), (SEND,), (DROP, REPLAY), (CONNECT,), (SEND,), (END,)]
     assert story(*events) == done
+
+
+def test_what_waits_can_be_handed_on_and_what_is_answered_cannot():
+    assert story(HANDED_ON) == [()]
+    assert story(GO, CONNECTED, LOST, HANDED_ON)[-1] == ()
+    for before in ((GO,), (GO, CONNECTED), (GO, CONNECTED, BEGUN)):
+        with pytest.raises(IllegalExchangeEvent):
+            story(*before, HANDED_ON)
 
 
 def test_it_tries_to_reach_its_server_as_long_as_it_may_wait():
@@ -108,9 +116,9 @@ def test_what_the_table_does_not_have_is_refused_and_changes_nothing(state, even
 
 
 def test_the_one_row_that_ends_it_ends_with_that():
-    rows = itertools.chain.from_iterable(table.values() for table in EXCHANGE_TABLE.values())
-    for state, commands in rows:
-        assert commands.count(END) == (state is OVER)
+    rows = itertools.chain.from_iterable(table.items() for table in EXCHANGE_TABLE.values())
+    for event, (state, commands) in rows:
+        assert commands.count(END) == (state is OVER and event is not HANDED_ON)  # nor is that its end
         assert END not in commands[:-1]
 
 

@@ -237,6 +237,15 @@ class PosixChild:
     def catch_up(self) -> None:
         self._pipe.catch_up()
 
+    @property
+    def is_our_child(self) -> bool:
+        return isinstance(self._end, OwnEnd)
+
+    def let_go(self) -> None:
+        self._is_gone = True
+        self._notice.close()
+        self._pipe.close()
+
     def _signal(self, number: int) -> None:
         if not self._is_gone:
             with contextlib.suppress(ProcessLookupError):
