@@ -37,8 +37,10 @@ def _while_it_loads(ground: Ground) -> None:
 def _while_it_stops(ground: Ground) -> None:
     ground.scripted(term="ignore", sections={"stop": {"grace": "1h"}})
     ground.up()
-    ground.begin("stop")
+    stop = ground.begin("stop")
     ground.until_state("stopping")
+    stop.kill()  # else it would end the server itself once there is no daemon
+    stop.wait()
 
 
 def _while_it_backs_off(ground: Ground) -> None:
