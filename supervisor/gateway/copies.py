@@ -374,9 +374,10 @@ class _Copy:
             await readable
         finally:
             self._loop.remove_reader(self.socket)
-        assert sys.platform != "win32"
-        data, fds, _, _ = socket.recv_fds(self.socket, _CHUNK_BYTES, 16)
-        self._fds += fds
+        data = b""
+        if sys.platform != "win32":
+            data, fds, _, _ = socket.recv_fds(self.socket, _CHUNK_BYTES, 16)
+            self._fds += fds
         if not data:
             raise EOFError
         self._buffer += data
