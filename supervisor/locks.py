@@ -40,7 +40,7 @@ class Lock:
         self.path = path
         self.fd = fd  # for `spawn(inherit=...)`; all other programs that are started go without it
         self._holder = holder
-        self._former: list[int] = []  # of files that were removed; children may still hold those
+        self._former: int | None = None  # of a file that was removed
 
     @classmethod
     def acquire(cls, path: Path, holder: Mapping[str, Any]) -> Lock | None:
@@ -71,12 +71,13 @@ class Lock:
     def put_back(self) -> bool:
         """
         Take it once more, in a new file.  False where somebody else has done so meanwhile.  Raises as
-        `acquire` does.
+        `acquire` does.  The descriptor of before stays open until the next time: a launch that is under way
+        may have been given it.
         """
         anew = Lock.acquire(self.path, self._holder)
         if anew is not None:
-            self._former.append(self.fd)
-            self.fd = anew.fd
+            self._close_former()
+            self._former, self.fd = self.fd, anew.fd
         return anew is not None
 
     def release(self) -> None:
@@ -84,9 +85,15 @@ class Lock:
         A child that inherited it goes on holding it: never LOCK_UN, which would unlock for that child too;
         and the file stays, since who deletes a lock file lets two hold "the" lock.
         """
-        for descriptor in (*self._former, *[self.fd] * (self.fd >= 0)):
-            os.close(descriptor)
-        self.fd, self._former = -1, []
+        self._close_former()
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+    def _close_former(self) -> None:
+        if self._former is not None:
+            os.close(self._former)
+            self._former = None
 
 
 @contextlib.contextmanager
@@ -149,6 +156,6 @@ def _read(fd: int) -> dict[str, Any]:
     os.lseek(fd, 0, os.SEEK_SET)
     try:
         holder = json.loads(os.read(fd, 64 * 1024))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}

@@ -131,6 +131,7 @@ def _verdict(found: Preparation) -> dict[str, str]:
 def _details(found: Preparation) -> Iterator[str]:
     from ..plan.child_environment import SCRUBBED  # noqa: PLC0415
     from ..plan.make import translation_lines  # noqa: PLC0415 - as above
+    from ..server.survivors import why_ended  # noqa: PLC0415 - as above
 
     plan = found.plan
     yield "# environment"
@@ -143,6 +144,8 @@ def _details(found: Preparation) -> Iterator[str]:
     if found.listen is not None:
         yield _gateway(plan, found.listen)
     yield from (f"# translated: {line}" for line in translation_lines(plan.translations))
+    ends = why_ended(plan)
+    yield f"# orphan: {f'end ({ends})' if ends else 'adopt'}"
     yield f"# digest: {plan.digest}"
 
 

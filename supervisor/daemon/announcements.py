@@ -67,7 +67,7 @@ class Announcements:
         if plan is not None and plan.is_trial:
             facts["trial"] = True
         if server.state is State.STARTING is not told.state:
-            told.spawned_at = now
+            told.spawned_at = None if server.survivor else now  # its load was another daemon's
         if server.state in SERVING and told.state not in SERVING and plan is not None:
             told.ready_at = now
             facts |= {

@@ -31,7 +31,7 @@ from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
 from ..server.process import stats_of
-from ..server.survivor import Survivors
+from ..server.survivors import Survivors
 from .announcements import Announcements
 from .control_listener import ControlSocket
 from .control_server import Control

@@ -23,7 +23,7 @@ from ..progress import iso
 from ..server.instance import Instance
 from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
-from ..server.survivor import Survivors
+from ..server.survivors import Survivors
 from .helpers import LOAD, Answer, why_not
 
 log = logging.getLogger(__name__)

@@ -106,7 +106,8 @@ class Admission:
         name, state, now = instance.name, instance.server.state, asyncio.get_running_loop().time()
         if state is State.STARTING:
             self._evictions.pop(name, None)
-            self._loads.setdefault(name, now)
+            if instance.server.survivor is None:  # else it is loaded already
+                self._loads.setdefault(name, now)
         elif state in SERVING:
             self._ready.setdefault(name, now)
             if (began := self._loads.pop(name, None)) is not None:

@@ -58,6 +58,8 @@ def end_daemon(paths: Paths, say: Callable[[str], None]) -> None:
     try:
         endpoint(paths.runtime).path.unlink(missing_ok=True)
         end_all_left(paths, say)
+        for left in paths.runtime.glob("llama-server-*.sock"):  # which the daemon would have removed
+            left.unlink(missing_ok=True)
     finally:
         lock.release()
 

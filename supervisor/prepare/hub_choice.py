@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..decoding import decode
 from ..errors import NetworkError, NotFound
 from ..files import JsonFile
 from ..model.locate import hub_caches, llama_caches, locate, locate_whole, snapshots
@@ -136,7 +137,7 @@ def _choices(paths: Paths) -> JsonFile[Mapping[str, HubChoice]]:
     return JsonFile(
         paths.cache / "hub-choices.json",
         parse=lambda document: {
-            key: HubChoice(**value)
+            key: decode(HubChoice, value)
             for key, value in document["choices"].items()
             if "drafts" in value  # else an older version wrote it
         },

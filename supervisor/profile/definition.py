@@ -311,7 +311,7 @@ class Profile:
     orphan: OrphanPolicy = key(
         "adopt",
         "What becomes of the server when goss-supervisor is killed: 'adopt', it goes on with its model, and "
-        "the next start takes it over, where that can be done safely (see service.md); 'end', it ends too. "
+        "the next start takes it over, where that can be done safely (`plan -v` tells); 'end', it ends too. "
         "A change matters from the next launch on.",
     )
     lineage: tuple[Origin, ...] = ()  # this profile first, then what it extends

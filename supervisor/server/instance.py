@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..home.orphan import MARK_VARIABLE, GenerationLock, mark_of
 from ..home.places import (
@@ -21,7 +20,7 @@ from ..home.places import (
     record_file,
     server_log_name,
 )
-from ..home.records import DEMO, Record, read_record, remember_out_of_memory, write_record
+from ..home.records import DEMO, KeptFailure, Record, read_record, remember_out_of_memory, write_record
 from ..locks import Lock
 from ..memory.engine_figures import FigureHistory, keep_measured, measured
 from ..paths import Paths
@@ -33,7 +32,7 @@ from .diagnosis import Diagnosis
 from .memory_warnings import RAM
 from .output_log import OutputLog
 from .server import Server
-from .survivor import LeftPlan, why_ended
+from .survivors import LeftPlan, why_ended
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class Instance:
             under_way=under_way,
             next_id=next_id,
             environ={**os.environ, MARK_VARIABLE: mark_of(record_file(paths, name))},
-            survives=survives,
+            outlives=lambda plan: survives and not why_ended(plan),
         )
 
     @property
@@ -192,15 +191,10 @@ class Instance:
         )
 
 
-def failure_of(server: Server) -> dict[str, Any] | None:
+def failure_of(server: Server) -> KeptFailure | None:
     """The last failure with the log lines before it, or None."""
     failure = server.failure
     if failure is None:
         return None
-    return {
-        "kind": failure.kind,
-        "message": failure.message,
-        "hint": failure.hint,
-        "at": iso(server.failed_at) if server.failed_at else None,
-        "log_tail": list(server.failure_tail),
-    }
+    at = iso(server.failed_at) if server.failed_at else None
+    return KeptFailure(failure.kind, failure.message, failure.hint, at, tuple(server.failure_tail))

@@ -31,7 +31,7 @@ from .output_log import OutputLog
 from .preflight import check_launch
 from .probe import target_of
 from .probe_target import ProbeTarget
-from .survivor import Survivor, why_ended
+from .survivor import Survivor
 from .worker_watch import looks, lost
 
 log = logging.getLogger(__name__)
@@ -127,15 +127,15 @@ class Begun(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Launcher:
     """
-    Of one server.  ``lock`` is inherited by its processes, so that a later daemon knows of them; ``survives``
-    where that may take them over.
+    Of one server.  ``lock`` is inherited by its processes, so that a later daemon knows of them; those
+    that ``outlives`` names go on when this one is killed.
     """
 
     output: OutputLog
     lock: GenerationLock
     private_config: Path
     environ: Mapping[str, str]
-    survives: bool = False
+    outlives: Callable[[LaunchPlan], bool] = lambda _: False
 
     def environment_of(self, plan: LaunchPlan) -> dict[str, str]:
         """Of a process that runs this plan."""
@@ -152,7 +152,7 @@ class Launcher:
             return Begun(take_over(survivor, on_output=self.output.feed), target, plan)
         env, inherit = self.environment_of(plan), (self.lock.fd,)
         feed = self.output.feed
-        outlives = self.survives and not why_ended(asked)
+        outlives = self.outlives(asked)
         child = await spawn(
             plan.argv, env, on_output=feed, inherit=inherit, no_sigpipe=target.rpc, outlives=outlives
         )

@@ -90,7 +90,7 @@ class Server:
         under_way: Callable[[], int] = lambda: 0,
         next_id: Callable[[], int] | None = None,
         environ: Mapping[str, str] = os.environ,
-        survives: bool = False,
+        outlives: Callable[[LaunchPlan], bool] = lambda _: False,
     ) -> None:
         self.name = name
         self.output = output
@@ -106,7 +106,7 @@ class Server:
         self.hold: Hold | None = None
         self.memory = MemoryWatch(on_change)
         self.workers = WorkerWatch(lambda lost: self._condemn(self.launch, lost), self._are_back)
-        self.launcher = Launcher(output, lock, private_config, environ, survives)
+        self.launcher = Launcher(output, lock, private_config, environ, outlives)
         self._on_change = on_change
         self.under_way = under_way
         self._next_id = next_id or itertools.count(1).__next__

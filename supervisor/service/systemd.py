@@ -118,10 +118,15 @@ def _service(request: ServiceRequest, facts: Facts) -> Iterator[str]:
     yield "TimeoutStartSec=90"  # the daemon asks for more while a model loads
     yield f"TimeoutStopSec={ceil(request.stop_seconds + STOP_MARGIN_SECONDS)}"
     yield "WatchdogSec=30"
-    yield "KillMode=mixed"  # else systemd signals llama-server too, and ours would be a second signal
+    yield "KillMode=process"  # a daemon that is killed leaves its servers to the one that comes next
+    yield f"ExecStopPost=-{command_line(('/bin/sh', '-c', _END_WHAT_IS_LEFT, *request.reload[:-1], 'stop'))}"
     yield "OOMPolicy=continue"  # else llama-server's death of memory would be ours too
     yield "LimitMEMLOCK=infinity"  # for mlock: true
     yield "LimitNOFILE=65536"
+
+
+_END_WHAT_IS_LEFT = 'test "$SERVICE_RESULT" != timeout || exec "$0" "$@"'
+"""After a daemon that had to be killed to stop it.  One that was killed otherwise is followed by another."""
 
 
 def _environment(request: ServiceRequest) -> dict[str, str]:

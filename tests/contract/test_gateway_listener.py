@@ -28,7 +28,7 @@ from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
-from supervisor.server.survivor import Survivors
+from supervisor.server.survivors import Survivors
 
 from ..fakes.fleet_of_one import FleetOfOne
 from ..fakes.launching import BOUND_SECONDS, free_port, until

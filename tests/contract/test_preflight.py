@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from supervisor.home.identity import Identity, identify
@@ -227,6 +228,23 @@ def test_a_second_holder_is_told_who_is_first(tmp_path):
     assert held_by(path) == {"pid": 43}
     second.release()
     second.release()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be removed there")
+def test_a_lock_whose_file_is_removed_again_and_again_is_held_and_takes_no_more_descriptors(tmp_path):
+    path = tmp_path / "l"
+    lock = Lock.acquire(path, {"pid": 42})
+    open_files = []
+    for _ in range(3):
+        path.unlink()
+        assert not lock.is_in_place()
+        assert lock.put_back()
+        assert held_by(path) == {"pid": 42}
+        open_files.append(psutil.Process().num_fds())
+    assert open_files[0] == open_files[2]
+    lock.release()
+    assert held_by(path) is None
+    assert psutil.Process().num_fds() == open_files[0] - 2
 
 
 def test_a_lock_without_a_readable_holder_is_held_all_the_same(tmp_path):

@@ -25,7 +25,7 @@ from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.instance import Instance
 from supervisor.server.lifecycle_table import State
-from supervisor.server.survivor import Survivors
+from supervisor.server.survivors import Survivors
 
 from ..fakes.launching import BOUND_SECONDS, until
 from ..fakes.loops import run_story

@@ -7,18 +7,26 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
+from unittest.mock import patch
 
 import pytest
 
 from supervisor.errors import StartFailed
 from supervisor.home.identity import identify
+from supervisor.home.orphan import MARK_VARIABLE, mark_of
+from supervisor.home.places import generation_lock, make_folders, record_file
 from supervisor.home.records import Record, write_record
 from supervisor.locks import Lock, held_by
+from supervisor.paths import Paths
+from supervisor.prepare.machine_checks import held_by_servers
 from supervisor.server.child import take_over
 from supervisor.server.lifecycle_table import State
+from supervisor.server.preflight import who_listens
 from supervisor.server.process import ExitStatus
 from supervisor.server.survivor import Survivor
+from supervisor.server.survivors import LeftPlan, Survivors
 
 from ..fakes.launching import BOUND_SECONDS, Heard, leave_behind, program, wait_until_gone
 from ..fakes.loops import run_story
@@ -185,3 +193,89 @@ async def test_a_survivor_on_the_cpu_is_degraded_as_it_was(test, tmp_path):
     gpu = replace(asked, wants_gpu=True, devices=("CUDA0: a card",))
     outcome = await test.server.take_over(gpu, replace(found, degraded="running on the CPU: no driver"))
     assert (outcome.result, outcome.why) == ("degraded", "running on the CPU: no driver")
+
+
+# --- the proof
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A home whose killed daemon left a server, and the record of it."""
+    paths = Paths.under(tmp_path / "home")
+    make_folders(paths)
+    asked = replace(plan(tmp_path), orphan="adopt", wish="w")
+    lock = Lock.acquire(generation_lock(paths), {})
+    environ = {**os.environ, MARK_VARIABLE: mark_of(record_file(paths))}
+    identity = leave_behind(list(asked.argv), inherit=(lock.fd,), env=environ)
+    lock.release()
+    record = Record(
+        "default", "degraded", "no driver", "p", asked.port, identity, None,
+        launched=asdict(LeftPlan.of(asked)), ready_since=7.0,
+    )  # fmt: skip
+    until_listening(asked.port)
+    yield paths, asked, record
+    if identify(identity.pid) == identity:
+        os.kill(identity.pid, signal.SIGKILL)
+
+
+def until_listening(port):
+    ends = time.monotonic() + BOUND_SECONDS
+    while who_listens(port) is None:  # the kernel tells nobody
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def found_in(paths, record):
+    write_record(record_file(paths), record)
+    found = Survivors(paths)
+    run_story(found.look())
+    return found
+
+
+def test_what_a_killed_daemon_left_is_found_proved_and_taken_once(home):
+    paths, asked, record = home
+    found = found_in(paths, record)
+    assert found.profiles == {"default": "p"}
+    assert not found.runs("default", replace(asked, digest="other", wish="other"))
+    survivor = found.take("default", asked)
+    assert survivor == Survivor(record.identity, asked, False, None, 7.0, "no driver")
+    assert found.take("default", asked) is None
+
+
+def test_a_record_that_does_not_prove_it_is_no_survivor(home):
+    paths, asked, record = home
+    identity, launched = record.identity, record.launched
+    for change in (
+        {"identity": replace(identity, boot_id="another boot")},
+        {"identity": replace(identity, started=1.0)},
+        {"identity": identify(os.getpid())},  # a stranger with the pid
+        {"launched": None},
+        {"launched": {"digest": asked.digest}},
+        {"launched": {**launched, "port": asked.port - 1}},  # it listens elsewhere
+        {"launched": {**launched, "host": str(paths.runtime / "llama-server-p.sock")}},
+    ):
+        assert found_in(paths, replace(record, **change)).profiles == {}, change
+    assert identify(identity.pid) == identity
+
+
+def test_what_is_not_wanted_is_ended_and_what_cannot_be_proved_is_left_alone_and_named(home, caplog):
+    paths, _, record = home
+    unproved = found_in(paths, replace(record, identity=replace(record.identity, boot_id="another boot")))
+    (paths.state / "default.json").rename(paths.state / "kept")
+    with mock_mark():
+        run_story(unproved.end(["default"]))
+    assert "cannot be proved" in caplog.text
+    assert identify(record.identity.pid) == record.identity
+    run_story(found_in(paths, record).end(["default"]))
+    assert wait_until_gone(record.identity.pid)
+
+
+def mock_mark():
+    """As in another home, so that the process is not known by its environment."""
+    return patch("supervisor.home.orphan.mark_of", lambda record: "default@another")
+
+
+def test_without_a_daemon_the_memory_of_a_survivor_counts_as_free_for_the_next_plan(home):
+    paths, _, record = home
+    write_record(record_file(paths), replace(record, launched={**record.launched, "memory": {"RAM": 5}}))
+    assert held_by_servers(paths, "any", evicts=True) == ({"RAM": 5}, {})

@@ -17,7 +17,7 @@ from supervisor.cli.app import main
 from supervisor.home import client, unresponsive
 from supervisor.home.control_socket import endpoint
 from supervisor.home.identity import identify
-from supervisor.home.places import daemon_lock, generation_lock, make_folders, record_file
+from supervisor.home.places import daemon_lock, generation_lock, make_folders, record_file, server_socket
 from supervisor.home.records import Record, write_record
 from supervisor.locks import Lock, held_by
 from supervisor.paths import Paths
@@ -228,12 +228,15 @@ def test_a_real_daemon_that_stands_still_is_named_and_ended_with_its_server(
         for words in (["status"], ["load"], ["stop"]):
             assert main(words) == 1
             assert f"error: The daemon (pid {daemon.pid}, running since 20" in capsys.readouterr().err
+        left = server_socket(paths, "stuck")
+        left.touch()
         assert main(["stop", "--now"]) == 0
         assert "stuck: stopped" in capsys.readouterr().out
         assert daemon.wait(BOUND_SECONDS) == -signal.SIGKILL
         assert wait_until_gone(told["status"]["server"]["pid"])
         assert (held_by(daemon_lock(paths)), held_by(generation_lock(paths))) == (None, None)
         assert not endpoint(paths.runtime).path.exists()
+        assert not left.exists()
         assert main(["status"]) == 3
     finally:
         daemon.kill()

@@ -235,16 +235,20 @@ def until_said(process: subprocess.Popen, words: str) -> str:
     raise AssertionError(f"{words!r} was never said:\n{shown}")
 
 
-def test_a_killed_daemon_takes_its_server_with_it_and_the_next_start_works(home):
-    home.start()
-    now = home.status()
-    server = psutil.Process(now["server"]["pid"])
-    os.kill(now["daemon"]["pid"], signal.SIGKILL)
-    psutil.wait_procs([server], timeout=PATIENCE)
-    assert not lives(server)
-    home.run("status", code=3)
-    home.start()
-    assert home.status()["server"]["state"] == "ready"
+def test_the_embedded_engine_ends_with_a_killed_daemon_and_the_next_start_works(tmp_path):
+    home = Home(tmp_path, engine_settings("embedded", tmp_path), free_port())
+    try:
+        home.start()
+        now = home.status()
+        server = psutil.Process(now["server"]["pid"])
+        os.kill(now["daemon"]["pid"], signal.SIGKILL)
+        psutil.wait_procs([server], timeout=PATIENCE)
+        assert not lives(server)
+        home.run("status", code=3)
+        home.start()
+        assert home.status()["server"]["state"] == "ready"
+    finally:
+        home.close()
 
 
 def test_a_start_that_fails_leaves_no_daemon_and_says_the_last_words(built_home):

@@ -138,15 +138,9 @@ def test_a_model_that_drafts_for_itself_is_nearly_always_right_and_requests_and_
     drafting = {"extends": "base-of-both", "model": {"path": str(file), "draft": {"path": str(file)}}}
     built_home.profile("drafting", json.dumps(drafting))
     plan = json.loads(built_home.run("plan", "drafting", "--json").stdout)
-    alone, both = needs(built_home, "base-of-both"), needs(built_home, "drafting")
-    assert 140 * MIB < both - alone < 170 * MIB  # weights 92, context 45, buffer 17
+    more = plan["ledger"]["devices"][-1]["needed_bytes"] - needs(built_home, "base-of-both")
+    assert 140 * MIB < more < 170 * MIB  # weights 92, context 45, buffer 17
     assert plan["model_files"] == [str(file)] * 2
-    wrong = drafting["model"] | {"draft": str(models / GEMMA3)}
-    built_home.profile("wrong", json.dumps(drafting | {"model": wrong}))
-    assert (
-        "tokenizer.ggml.model is llama, that of this one gpt2"
-        in built_home.run("plan", "wrong", code=78).stderr
-    )
 
     built_home.run("start", "drafting", "--detach")
     clients = Clients(built_home.root, built_home.port)

@@ -202,20 +202,14 @@ def test_a_killed_engine_is_the_daemons_matter_and_the_unit_stays_up(service):
     assert answers(service)
 
 
-def test_a_killed_daemon_comes_back_without_the_old_engine(service):
-    pid = service.show("MainPID")
-    service.kill("KILL", pid)
+@pytest.mark.parametrize("how", ["KILL", "STOP"])  # a daemon that hangs is ended by the watchdog
+def test_a_daemon_that_is_killed_or_hangs_comes_back_and_takes_its_engine_over(service, how):
+    pid, engine = service.show("MainPID"), service.status()["server"]["pid"]
+    service.kill(how, pid)
     assert back_after(service, pid)["NRestarts"] == "1"
     assert at_ready(service)["server"]["state"] == "ready"
+    assert service.status()["server"]["pid"] == engine
     assert service.processes() == 2  # a daemon and its engine
-    assert answers(service)
-
-
-def test_a_daemon_that_hangs_is_ended_by_the_watchdog_and_comes_back(service):
-    pid = service.show("MainPID")
-    service.kill("STOP", pid)
-    assert back_after(service, pid)["NRestarts"] == "1"
-    assert service.processes() == 2
     assert answers(service)
 
 

@@ -1,16 +1,11 @@
-"""Several models at once: commanded by name, and ended with their daemon."""
+"""Several models at once: commanded by name."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-
-import psutil
 
 from .gateway_load import QUESTION, demo_profile, start
-from .test_main_job import lives
 
 THREE = ("one", "two", "three")
 
@@ -53,20 +48,3 @@ def test_servers_are_commanded_by_name(built_home):
     assert [(each["name"], each["profile"]) for each in listed] == [("default", "three"), ("two", "two")]
     built_home.run("stop")
     built_home.run("status", code=3)
-
-
-def test_nothing_of_several_servers_outlives_a_daemon_that_is_killed(built_home):
-    clients = three(built_home)
-    built_home.run("load", "two")
-
-    async def pids():
-        now = await clients.status()
-        return now["daemon"]["pid"], [each["pid"] for each in now["servers"]]
-
-    daemon, before = asyncio.run(pids())
-    before = [psutil.Process(pid) for pid in before]
-    os.kill(daemon, signal.SIGKILL)
-    built_home.run("start", "--profile", "one", "--detach")
-    _, after = asyncio.run(pids())
-    assert len(after) == 1
-    assert not any(map(lives, before))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from types import TracebackType
 from typing import Self
 
 import psutil
 
+_LAST = signal.SIGRTMAX
 _PROGRAM = """
 import os, signal
 def said(number, _): os.write(1, f"{number}\\n".encode())
@@ -31,16 +33,22 @@ class Bystander:
         self.pid = self._process.pid
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
 
     def harm(self) -> str:
-        """What was done to it, and its end: nobody may signal it after this."""
-        if self._process.poll() is not None:
-            return f"ended with {self._process.returncode}"
+        """What was done to it; it is ended with this."""
         if psutil.Process(self.pid).status() == psutil.STATUS_STOPPED:
             return "was stopped"
+        os.kill(self.pid, _LAST)  # is heard after all that were sent before; a zombie takes it too
+        assert self._process.stdout
+        heard = []
+        while (line := self._process.stdout.readline()) not in {b"", b"%d\n" % _LAST}:
+            heard.append(line.decode().strip())
         self._process.kill()
-        signals = self._process.communicate()[0].split()
-        return f"got signals {b', '.join(signals).decode()}" if signals else ""
+        if (ended := self._process.wait()) != -signal.SIGKILL or not line:
+            return f"ended with {ended}"
+        return f"got signals {', '.join(heard)}" if heard else ""

@@ -21,7 +21,7 @@ class Fault:
     """
     ``check`` injects it in a fresh `Ground` and returns what was seen; it raises AssertionError where that is
     not what ``promise`` says.  ``inject`` is there for those that may happen while clients ask: it blocks until
-    the cause is gone, and promises nothing itself.
+    the cause is gone, and promises nothing itself; ``ends_daemon`` if that does.
     """
 
     section: str
@@ -31,6 +31,7 @@ class Fault:
     check: Check
     inject: Inject | None = None
     needs_root: bool = False
+    ends_daemon: bool = False
 
 
 CATALOGUE: list[Fault] = []
@@ -69,38 +70,41 @@ def under_load(
         def check(ground: Ground) -> str:
             if ground.names != NAMES:
                 ground.serve(NAMES)
-            before = ground.daemon().pid, ground.servers()
-            with ground.load() as load:
-                load.more(6)
-                began = time.monotonic()
-                inject(ground, random.Random(1))
-                gone = time.monotonic()
-                ground.recover(gone)
-                load.more(6)
-            seen = Counter(each.verdict for each in load.since(began))
-            told = Counter(each.detail for each in load.since(began) if each.verdict == "broken")
-            wrong = [each for each in load.asked if each.verdict in {"wrong", "cut clean", "hung"}]
-            assert not wrong, wrong
-            assert breaks or not seen["broken"], told
-            after = ground.daemon().pid, ground.servers()
-            lived = [
-                _lived("daemon", daemon, before[0] == after[0]),
-                _lived("servers", servers, before[1] == after[1]),
-            ]
-            words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(seen.items(), reverse=True))
-            codes = (
-                f" ({', '.join(f'{code} {count}' for code, count in told.most_common(3))})" if told else ""
-            )
-            return f"{words}{codes}; {'; '.join(lived)}"
+            return tried(ground, inject, daemon=daemon, servers=servers, breaks=breaks)
 
-        CATALOGUE.append(Fault(section, name, how, promise, check, inject, needs_root))
+        CATALOGUE.append(Fault(section, name, how, promise, check, inject, needs_root, daemon == "new"))
         return inject
 
     return add
 
 
-def _lived(who: str, fate: Fate, same: bool) -> str:
-    assert fate in {"any", "same" if same else "new"}, (
-        f"{who}: {'the same' if same else 'not the same'} after it"
-    )
+def tried(ground: Ground, inject: Inject, *, daemon: Fate, servers: Fate, breaks: bool) -> str:
+    """What is seen of it where models are served; see `under_load`.  Raises AssertionError."""
+    before = ground.daemon().pid, ground.servers()
+    with ground.load() as load:
+        load.more(6)
+        began = time.monotonic()
+        inject(ground, random.Random(1))
+        ground.recover(time.monotonic())
+        load.more(6)
+    wrong = [each for each in load.asked if each.verdict in {"wrong", "cut clean", "hung"}]
+    assert not wrong, wrong
+    seen = Counter(each.verdict for each in load.since(began))
+    told = Counter(each.detail for each in load.since(began) if each.verdict == "broken")
+    assert breaks or not told, told
+    assert not (harm := ground.harm()), harm
+    words = [f"{seen['whole']} whole"]
+    if told:
+        codes = ", ".join(f"{code} {count}" for code, count in told.most_common(3))
+        words.append(f"{seen['broken']} broken ({codes})")
+    after = ground.daemon().pid, ground.servers()
+    lived = [
+        _lived("daemon", daemon, same=before[0] == after[0]),
+        _lived("servers", servers, same=before[1] == after[1]),
+    ]
+    return "; ".join([", ".join(words), *lived])
+
+
+def _lived(who: str, fate: Fate, *, same: bool) -> str:
+    assert fate in {"any", "same" if same else "new"}, f"{who}: {'' if same else 'not '}the same after it"
     return f"{'same' if same else 'new'} {who}"

@@ -7,10 +7,11 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from supervisor.model import demo
 
 from ..e2e.conftest import BUILT, Home, free_port, is_free
 from ..e2e.gateway_load import demo_profile
-from ..e2e.test_main_job import lives
 from ..fakes.binaries import fake_server
+from .bystander import Bystander
 from .load import HUNG_SECONDS, Load, Question, ask, questions_of
 
 NAMES = ("one", "two", "three")
@@ -47,23 +48,20 @@ class Ground(Home):
     """``names`` are the models that clients ask for; the first one is the main server's."""
 
     names: Sequence[str] = NAMES[:1]
+    strangers: list[Bystander] = field(default_factory=list)
     took: float | None = None  # seconds until all was well again, where that was measured
-    _undo: list[Callable[[], object]] = field(default_factory=list)
+    after: ExitStack = field(default_factory=ExitStack)  # what is undone once its daemon has ended
 
     @classmethod
     @contextmanager
     def fresh(cls, root: Path) -> Iterator[Ground]:
         ground = cls(root, port=free_port())
         (root / "tmp").mkdir(parents=True)
-        try:
-            yield ground
-        finally:
-            for undo in reversed(ground._undo):
-                undo()
-            ground.close()
-
-    def at_the_end(self, undo: Callable[[], object]) -> None:
-        self._undo.append(undo)
+        with ground.after:
+            try:
+                yield ground
+            finally:
+                ground.close()
 
     @property
     def env(self) -> dict[str, str]:
@@ -174,6 +172,14 @@ class Ground(Home):
         line = line.replace(str(self.root), "HOME").replace(str(self.port), "PORT").replace("|", "\\|")
         return line if len(line) < 200 else f"{line[:197]}…"
 
+    def goes_on(self) -> str:
+        """The next start works, with the scripted server, and leaves nothing at its end."""
+        began = time.monotonic()
+        self.scripted()
+        self.up()
+        self.recover(began)
+        return f"the next start answers; {self.end()}"
+
     def end(self) -> str:
         """Stop it, and nothing is left."""
         self.run("stop")
@@ -182,7 +188,7 @@ class Ground(Home):
 
     def leftovers(self) -> list[str]:
         """Processes of this home, sockets, held locks and temporary files, once its daemon has ended."""
-        left = [f"process {each.pid}: {' '.join(each.cmdline())}" for each in self.processes()]
+        left = [f"process {each.pid}: {' '.join(words)}" for each, words in self.commands().items()]
         held = set(Path("/proc/locks").read_text(encoding="ascii").split())
         left += [f"lock {path}" for path in self.root.rglob("*.lock") if _in_proc(path) in held]
         names = ("*.sock", "control.json", "*.new", "*.part")
@@ -192,16 +198,34 @@ class Ground(Home):
 
     def processes(self) -> list[psutil.Process]:
         """Those that run in this home or for it."""
-        found = []
+        return list(self.commands())
+
+    def commands(self) -> dict[psutil.Process, list[str]]:
+        """Their command lines."""
+        found = {}
         for each in psutil.process_iter():
             with suppress(psutil.Error):
-                mine = str(self.root) in " ".join(each.cmdline()) or self._is_in(each)
-                if mine and lives(each) and each.pid != os.getpid():
-                    found.append(each)
+                words = each.cmdline()
+                if (
+                    words
+                    and each.pid != os.getpid()
+                    and (str(self.root) in " ".join(words) or self._is_in(each))
+                ):
+                    found[each] = words
         return found
 
     def _is_in(self, process: psutil.Process) -> bool:
         return process.environ().get("GOSS_SUPERVISOR_HOME") == str(self.root)
+
+    def stranger(self) -> Bystander:
+        """A process that nobody may touch; see `harm`."""
+        self.strangers.append(stranger := self.after.enter_context(Bystander()))
+        return stranger
+
+    def harm(self) -> list[str]:
+        """What was done to strangers; they are ended."""
+        done, self.strangers = [each.harm() for each in self.strangers], []
+        return [each for each in done if each]
 
     # --- what is done to it
 
@@ -215,11 +239,18 @@ class Ground(Home):
             with suppress(psutil.NoSuchProcess):
                 process.resume()
 
-    def cut(self, chance: random.Random, *words: str, most: float = 1.0) -> None:
-        """Kill a command of ours at some moment of its work."""
+    def begin(self, *words: str) -> subprocess.Popen[bytes]:
+        """A command of ours that goes on in the background."""
         process = subprocess.Popen(
             self.command(*words), env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        self.after.callback(process.wait)
+        self.after.callback(process.kill)
+        return process
+
+    def cut(self, chance: random.Random, *words: str, most: float = 1.2) -> None:
+        """Kill a command of ours at some moment of its work."""
+        process = self.begin(*words)
         with suppress(subprocess.TimeoutExpired):
             process.wait(chance.uniform(0.1, most))
         process.kill()
@@ -231,6 +262,15 @@ class Ground(Home):
             return self.ask_daemon(**request)
         except SupervisorError as error:
             return {"error": str(error)}
+
+    def send(self, data: bytes, *, read: bool = True) -> None:
+        """To the control socket, whatever it is."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(self.root / "run" / "control.sock"))
+            client.sendall(data)
+            if read:
+                client.recv(65536)
 
     def is_there(self) -> bool:
         try:
@@ -248,7 +288,7 @@ class Ground(Home):
             return
         mounted = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "none", str(self.root)]
         subprocess.run(mounted, check=True)
-        self.at_the_end(lambda: subprocess.run(["umount", "-l", str(self.root)], check=True))
+        self.after.callback(subprocess.run, ["umount", "-l", str(self.root)], check=True)
         (self.root / "tmp").mkdir()
 
     @contextmanager

@@ -273,8 +273,9 @@ for _kind, _how, _more in (
         if kind == "group":
             return ground.end()
         ground.run("stop")
-        children = [each for each in ground.processes() if "time.sleep(3600)" in each.cmdline()[-1]]
-        assert len(children) == len(ground.processes()) == 2
+        children = ground.commands()
+        assert all("time.sleep(3600)" in words[-1] for words in children.values()), children
+        assert len(children) == 2
         for each in children:
             each.kill()
         return "stopped; the children of both processes live"

@@ -9,8 +9,8 @@ import pytest
 
 from supervisor.engine.local_engines import promised
 from supervisor.hardware.detection import detect
-from supervisor.memory.engine_figures import EngineFigures, Taken
 from supervisor.memory.companions import Companions
+from supervisor.memory.engine_figures import EngineFigures, Taken
 from supervisor.memory.fitting import fit, notes_of
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore, shipped_folder

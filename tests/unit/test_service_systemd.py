@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -139,6 +140,21 @@ def test_the_start_limit_is_reached_by_a_model_that_dies_while_it_loads(version,
 
 def test_the_time_for_a_stop_is_our_own_ladder_and_ten_seconds():
     assert value(unit(request(stop_seconds=28.2), facts()), "TimeoutStopSec") == "39"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+@pytest.mark.parametrize(
+    ("result", "said"), [("success", ""), ("signal", ""), ("watchdog", ""), ("timeout", "ended\n")]
+)
+def test_only_after_a_stop_that_took_too_long_what_is_left_is_ended(result, said):
+    command = value(unit(request(), facts()), "ExecStopPost")
+    assert command.startswith("-:/bin/sh -c ")
+    assert command.endswith("/opt/goss/bin/python -P -m supervisor stop")
+    words = shlex.split(command.removeprefix("-:"))[:3]
+    done = subprocess.run(
+        [*words, "echo", "ended"], env={"SERVICE_RESULT": result}, capture_output=True, text=True
+    )
+    assert done.stdout == said
 
 
 def test_only_groups_that_exist_are_named_and_none_in_a_unit_of_a_user():
@@ -308,7 +324,7 @@ def test_systemd_has_nothing_to_say_against_a_unit(tmp_path, program, scope):
     ("right", "wrong"),
     [
         ("KillMode=", "KilMode="),
-        ("KillMode=mixed", "KillMode=mixd"),
+        ("KillMode=process", "KillMode=proces"),
         ("Type=notify", "Type=notifi"),
         ("[Service]\n", "[Service]\nStartLimitIntervalSec=5\n"),  # is of [Unit]
         ("ExecReload=", "ExecReload=nowhere "),

@@ -118,9 +118,9 @@ class Venv:
 
 
 def _how_to_get_venv() -> str:
-    if sys.platform == "linux":
-        return f"Debian, Ubuntu: sudo apt-get install python3.{sys.version_info.minor}-venv"
-    return "Install the whole Python of python.org; its embeddable package has no venv."
+    debian = f"Debian, Ubuntu: sudo apt-get install python3.{sys.version_info.minor}-venv"
+    elsewhere = "Install the whole Python of python.org; its embeddable package has no venv."
+    return {"linux": debian}.get(sys.platform, elsewhere)
 
 
 def tail(log: Path) -> str:

@@ -6,7 +6,8 @@ its own console only.  A process has at most one console, and the daemon may nee
 helper, this file run as a program, attaches to llama-server's console and sends it there.  It starts quickly
 because it imports nothing of the package.
 
-The calls and their order are those of Microsoft's "Console Functions".  Not yet run on Windows.
+The calls and their order are those of Microsoft's "Console Functions".
+Run under Wine, not yet on a real Windows.
 """
 
 import sys

@@ -2,7 +2,7 @@
 A child on Windows: the proactor loop reads its pipe and waits for its handle; a job object ends its tree.
 
 The child gets a hidden console, in which `console.py` presses Ctrl+C.  It never gets its own process group,
-which would make it ignore Ctrl+C.  Not yet run on a real Windows.
+which would make it ignore Ctrl+C.  Run under Wine, not yet on a real Windows.
 """
 
 from __future__ import annotations

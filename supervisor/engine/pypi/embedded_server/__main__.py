@@ -165,7 +165,7 @@ def _end(_signal: int, _frame: object) -> NoReturn:
     os.write(2, b"cleaning up before exit...\n")
     time.sleep(LOG_SECONDS)
     if sys.platform == "win32":
-        # os._exit has each DLL clean up after its threads were killed, and llama.cpp waits for those forever.
+        # os._exit runs the destructors of each DLL after the threads are killed; under Wine that never ended.
         kernel = ctypes.WinDLL("kernel32")
         kernel.TerminateProcess(ctypes.c_void_p(-1), 0)  # -1 is this process
     os._exit(0)
