@@ -380,6 +380,8 @@ _LABELS = {
         "/slots/*",
         "/v1/*",
         "/v1/models/*",
+        "/supervisor",
+        "/supervisor/",
         "/supervisor/*",
         "other",
         "ui",

@@ -52,6 +52,8 @@ def _values(option):
 def _texts(option):
     if option.long_name == "--api-prefix":  # a part of an address
         return _TEXT.map(lambda text: "".join(sign for sign in text if "!" <= sign <= "~") or "v2")
+    if option.long_name == "--rpc":  # the address of a worker
+        return st.integers(1, 65535).map("10.0.0.2:{}".format)
     if "SCALE" in option.value_hint:
         return _TEXT.map(lambda text: text + ":0.5")
     if option.many == "repeat":
