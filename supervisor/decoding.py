@@ -48,15 +48,16 @@ def decode(
     *,
     by_hand: bool = False,
     signed: Collection[str] = (),
+    any_text: bool = False,
 ) -> T:
     """
     A ``kind`` from parsed JSON; lists become tuples, and fields that are left out have their defaults.
 
     Numbers are finite and from 0 on, but for whole ones in fields called as in ``signed``.  Texts are what a
-    system call takes: no NUL.  ``by_hand``: a person wrote it, so mistakes show the text in question, which
-    else may be a secret.  Raises Malformed.
+    system call takes: no NUL, but with ``any_text``.  ``by_hand``: a person wrote it, so mistakes show the
+    text in question, which else may be a secret.  Raises Malformed.
     """
-    reading = _Reading(rules or {}, by_hand=by_hand, signed=signed)
+    reading = _Reading(rules or {}, by_hand=by_hand, signed=signed, any_text=any_text)
     made = None if _is_too_deep(document) else reading.record(kind, document, "")
     if reading.problems or made is None:
         raise Malformed(reading.problems or ["it is nested too deeply"])
@@ -83,8 +84,9 @@ def shown(value: object) -> str:
 class _Reading:
     """One document; what is wrong with it gathers in ``problems``."""
 
-    def __init__(self, rules: FieldRules, *, by_hand: bool, signed: Collection[str]) -> None:
+    def __init__(self, rules: FieldRules, *, by_hand: bool, signed: Collection[str], any_text: bool) -> None:
         self._rules = rules
+        self._any_text = any_text
         self._signed = signed
         self._by_hand = by_hand
         self.problems: list[str] = []
@@ -154,7 +156,7 @@ class _Reading:
         return value
 
     def _plain(self, kind: type, value: object, key: str) -> object:
-        if kind is str and isinstance(value, str) and (_is_writable if self._by_hand else _is_text)(value):
+        if kind is str and isinstance(value, str) and self._takes(value):
             return value
         if kind is bool and isinstance(value, bool):
             return value
@@ -165,6 +167,9 @@ class _Reading:
             return value
         text = "a text" if self._by_hand else "a text without NUL"
         return self._wrong(key, _WORDS.get(kind, text), self._shown(value))
+
+    def _takes(self, text: str) -> bool:
+        return self._any_text or (_is_writable if self._by_hand else _is_text)(text)
 
     def _shown(self, value: object) -> str:
         return "this text" if isinstance(value, str) and not self._by_hand else shown(value)

@@ -33,6 +33,8 @@ _LEFTOVER_SECONDS = 3600.0  # nobody writes a small file for that long
 _PAUSES_SECONDS = (0.02,) * 50 if sys.platform == "win32" else ()
 _LOCK_SECONDS = 10.0  # others hold a lock for milliseconds
 _PAUSE_SECONDS = 0.01
+# What code that expects a document of ours raises for another one: 1e999 is no int.
+NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @contextmanager
@@ -107,9 +109,9 @@ def read_json(
     """
     What ``parse`` makes of the object in the file; None where there is none that this program understands.
 
-    ``parse`` gets the object without its schema; for a damaged one it may raise ValueError, LookupError,
-    TypeError, AttributeError or SupervisorError.  A schema above ``schema`` is not understood; with
-    ``exact``, as caches need it, one below is not either.
+    ``parse`` gets the object without its schema; for a damaged one it may raise `NOT_OURS` and
+    SupervisorError.  A schema above ``schema`` is not understood; with ``exact``, as caches need it, one
+    below is not either.
     """
     try:
         return _load(path, parse, schema, exact=exact)
@@ -193,7 +195,7 @@ def _load(
         found = document.pop("schema", document.pop("format", 0))  # what 0.1 wrote has "format", or neither
         if found == schema or (found < schema and not exact):
             return parse(document)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SupervisorError) as error:
+    except (*NOT_OURS, SupervisorError) as error:
         why = f"not JSON ({error})" if isinstance(error, json.JSONDecodeError) else "not what it should be"
         raise _Damaged(f"{path}: this is {why}.", hint=f"Mend it. {remedy}".rstrip()) from error
     if exact:

@@ -140,8 +140,8 @@ def _try(fd: int) -> bool:
         else:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _TAKEN:
-            return False
+        if error.errno in _TAKEN or (sys.platform == "win32" and error.errno != errno.EINVAL):
+            return False  # Wine leaves errno as any earlier call left it
         raise
     return True
 
@@ -156,6 +156,6 @@ def _read(fd: int) -> dict[str, Any]:
     os.lseek(fd, 0, os.SEEK_SET)
     try:
         holder = json.loads(os.read(fd, 64 * 1024))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}

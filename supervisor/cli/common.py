@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_PATHS = frozenset({"model", "model.path", "engine.path", *FILES, *(f"server.{name}" for name in FILES)})
+_OF_MODEL = ("model", "model.path", "model.draft.path", "model.projector.path")
+_PATHS = frozenset({*_OF_MODEL, "engine.path", *FILES, *(f"server.{name}" for name in FILES)})
 
 
 def completer(

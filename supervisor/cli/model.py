@@ -23,7 +23,7 @@ from ..model.pull import Pulled, pull
 from ..model.remote import hub_model
 from ..paths import Paths
 from ..prepare.hub_choice import with_hub_files
-from ..prepare.model_at_hand import get_model, path_of
+from ..prepare.model_at_hand import companion_paths, get_model, path_of
 from ..profile.definition import Profile
 from ..profile.resolve import resolve, with_models_dir
 from ..profile.store import ProfileStore
@@ -233,10 +233,9 @@ def _pulled(what: str, paths: Paths, progress: StderrProgress) -> Pulled:
 
 
 def _files_of(profile: Profile, paths: Paths) -> Iterator[Path]:
-    """All parts of its model, and the projector that is downloaded with it."""
-    yield from parts_of(path_of(profile, paths))
-    if profile.model.projector:
-        yield Path(str(profile.server["mmproj"]))
+    """All parts of its model, and of the draft and the projector that are downloaded with it."""
+    for path in (path_of(profile, paths), *companion_paths(profile)):
+        yield from parts_of(path)
 
 
 @model.command("path")

@@ -176,7 +176,7 @@ def request_of(scope: ServiceScope, profile: Profile, user: str) -> ServiceReque
 def _files_of(profile: Profile, paths: Paths) -> tuple[str, ...]:
     """What the profile names by its whole path, and the models folder where that is a link elsewhere."""
     named = [
-        profile.model.path,
+        *(profile.model.path, profile.model.draft_path, profile.model.projector_path),
         *(Path(value) for value in profile.server.values() if isinstance(value, str)),
     ]
     linked = [paths.models.resolve()] if paths.models.is_symlink() else []

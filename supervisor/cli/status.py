@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -114,12 +115,12 @@ def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
     from ..home.records import read_record  # noqa: PLC0415 - only here, and ``status`` should be quick
 
     record = read_record(record_file(paths))
-    failure = record.failure if record and record.state == "failed" else None
+    failure = asdict(record.failure) if record and record.failure and record.state == "failed" else None
     if as_json:
         server = {"state": "stopped", "profile": record.profile if record else None, "last_failure": failure}
         echo_json(daemon=None, server=server)
         return error.exit_code
-    if failure is not None and record is not None:
+    if failure is not None:
         click.echo("\n".join(["state     not running", *_failure_lines(failure)]))
     raise error
 

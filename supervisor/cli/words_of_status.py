@@ -107,8 +107,16 @@ def row_of(request: RequestRow) -> list[str]:
         _number(request["prompt_tokens"]),
         _number(request["output_tokens"]),
         _number(request["tokens_per_second"]),
-        ", ".join(filter(None, ("sent again" if request["replayed"] else "", request["note"]))),
+        ", ".join(filter(None, ("sent again" * request["replayed"], _drafted(request), request["note"]))),
     ]
+
+
+def _drafted(request: RequestRow) -> str:
+    """How good a draft was; "" where nothing was drafted, and of a daemon that does not say."""
+    if not (drafted := request.get("drafted_tokens")):
+        return ""
+    accepted = request.get("accepted_tokens") or 0
+    return f"{accepted} of {drafted} drafted tokens were right ({accepted / drafted:.0%})"
 
 
 def _status(request: RequestRow) -> str:

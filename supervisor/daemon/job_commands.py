@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ..errors import PermissionDenied, UsageError
-from ..profile.definition import NAME_PATTERN
+from ..profile.declare import NAME_PATTERN
 
 _LONGEST_TEXT = 1024 * 1024  # as long as a profile may be
 _STDIN = "-"

@@ -60,7 +60,7 @@ def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None 
         "held_by": {"owner": hold.owner, "why": hold.why, "since": iso(hold.since)} if hold else None,
         "log": str(server.output.path),
         "log_dropped_bytes": server.output.dropped_bytes,
-        "last_failure": failure_of(server),
+        "last_failure": asdict(failure) if (failure := failure_of(server)) else None,
     }
 
 

@@ -7,8 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
+from ..decoding import decode
 from ..files import read_json, write_json
 
 _HASHED_BYTES = 1 << 20
@@ -49,7 +51,7 @@ class PartFile:
 
     def note(self) -> Note | None:
         """None where there is none, or none that can be read."""
-        return read_json(self._note, lambda fields: Note(**fields))
+        return read_json(self._note, partial(decode, Note))
 
     def begin(self, note: Note) -> None:
         """Empty, and of this file.  The note is written last, so a part never has one of another file."""

@@ -121,7 +121,7 @@ def _recall(file: Path) -> Inspection | None:
 
 def _inspection(kept: dict[str, Any]) -> Inspection:
     capabilities = Capabilities.from_json(kept["capabilities"])
-    return Inspection(capabilities, tuple(kept["devices"]), kept["digest"])
+    return Inspection(capabilities, tuple(map(str, kept["devices"])), str(kept["digest"]))
 
 
 def _remember(files: Sequence[Path], what: Inspection) -> None:

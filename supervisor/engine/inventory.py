@@ -12,10 +12,11 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from stat import S_ISDIR
-from typing import Any
 
+from ..decoding import decode
 from ..disk import cannot_write
 from ..errors import AlreadyRunning
 from ..files import SHARED, read_json, write_json
@@ -61,7 +62,7 @@ class Install:
     @property
     def complete(self) -> bool:
         """Whether everything is still there: a Python that was upgraded takes its environments with it."""
-        return all(Path(file).exists() for file in (self.command[0], *self.files))
+        return bool(self.command) and all(map(os.path.exists, (self.command[0], *self.files)))
 
 
 def view_of(hardware: Hardware, variables: Mapping[str, str]) -> str:
@@ -92,13 +93,8 @@ def write_record(root: Path, install: Install) -> None:
 
 def read_record(root: Path) -> Install | None:
     """None where there is no complete engine."""
-    install = read_json(root / RECORD, _install)
+    install = read_json(root / RECORD, partial(decode, Install))
     return install if install and install.complete else None
-
-
-def _install(kept: dict[str, Any]) -> Install:
-    lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
-    return Install(**{**kept, **lists})
 
 
 def installed(engines: Path) -> tuple[Install, ...]:

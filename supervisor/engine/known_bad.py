@@ -20,7 +20,28 @@ from .build import Build, family
 _SEVERAL = r"[2-9]|\d{2,}"
 _MTP = r".*draft-mtp.*"
 _DSPARK = r".*draft-dspark.*"
+_STATES = r".*draft-(mtp|eagle3|dflash|dspark).*"
 _SLOW_CACHE = r"q4_1|q5_0|q5_1|iq4_nl"
+_MIXED_CACHES = (
+    ("|f16", "q8_0|q4_0|bf16"),
+    ("q8_0", "|f16|q4_0|bf16"),
+    ("q4_0", "|f16|q8_0|bf16"),
+    ("bf16", "|f16|q8_0|q4_0"),
+)
+"""Of K and V, where both have kernels, but not together."""
+_ONE_CACHE = "set cache-type-k and cache-type-v to the same of f16, q8_0 and q4_0"
+
+
+_CONVERTS = 11434
+"""
+Of CUDA and ROCm, since #28079: what has no kernel is converted to f16.  That is the first build whose source
+was read; it came in September 2026.
+"""
+
+
+def _either_is(pattern: str) -> tuple[Mapping[str, str], ...]:
+    """Options with which keys or values are of such a type."""
+    return {"cache-type-k": pattern}, {"cache-type-k": f"(?!{pattern}).*", "cache-type-v": pattern}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +125,13 @@ TABLE = (
         options={"spec-type": _MTP, "parallel": rf"|-1|auto|{_SEVERAL}"},
     ),
     KnownBad(
+        "a request with an image crashes the server, or is answered 500, where the draft reads the states of "
+        "its model",
+        "set model.projector: off, or leave model.draft out",
+        "#25144, #24669, #22105",
+        options={"spec-type": _STATES, "mmproj": ".+"},
+    ),
+    KnownBad(
         "Qwen3.8-Flash with MTP ends at the start with an assertion",
         "leave spec-type out",
         "#29811",
@@ -173,19 +201,71 @@ TABLE = (
         "#29526",
         gpu=r"\bA770\b",
     ),
-    KnownBad(
-        "CUDA has no flash attention for this cache type, and the CPU computes it, a hundred times slower",
-        "set cache-type-k and cache-type-v to f16, q8_0 or q4_0",
-        "fattn.cu; measured by kelnei/qwen38-4090",
-        flavours=("cuda",),
-        options={"cache-type-k": _SLOW_CACHE},
+    *(
+        KnownBad(
+            "the GPU has no flash attention for this cache type: the CPU computes it, a hundred times slower",
+            "set cache-type-k and cache-type-v to f16, q8_0 or q4_0",
+            "#28455, #27109; measured by kelnei/qwen38-4090",
+            before=_CONVERTS,
+            flavours=("cuda", "rocm"),
+            options=options,
+        )
+        for options in _either_is(_SLOW_CACHE)
     ),
-    KnownBad(
-        "CUDA has no flash attention for this cache type, and the CPU computes it, a hundred times slower",
-        "set cache-type-k and cache-type-v to f16, q8_0 or q4_0",
-        "fattn.cu; measured by kelnei/qwen38-4090",
-        flavours=("cuda",),
-        options={"cache-type-k": r"|f16|q8_0|q4_0", "cache-type-v": _SLOW_CACHE},
+    *(
+        KnownBad(
+            "the GPU has no flash attention for two cache types: the CPU computes it, 30 times slower",
+            _ONE_CACHE,
+            "#27150; measured on an RTX 4090",
+            before=_CONVERTS,
+            flavours=("cuda", "rocm"),
+            options={"cache-type-k": keys, "cache-type-v": values},
+        )
+        for keys, values in _MIXED_CACHES
+    ),
+    *(
+        KnownBad(
+            "the GPU has no flash attention for this cache type, and converts all of it for each token",
+            "set cache-type-k and cache-type-v to f16, q8_0 or q4_0",
+            "#28079; fattn.cu of b11434",
+            since=_CONVERTS,
+            flavours=("cuda", "rocm"),
+            options=options,
+        )
+        for options in _either_is("q4_1|q5_0|q5_1")
+    ),
+    *(
+        KnownBad(
+            "the GPU has no flash attention for two cache types, and converts all of it for each token",
+            _ONE_CACHE,
+            "#28079; fattn.cu of b11434",
+            since=_CONVERTS,
+            flavours=("cuda", "rocm"),
+            options={"cache-type-k": keys, "cache-type-v": values},
+        )
+        for keys, values in _MIXED_CACHES
+    ),
+    *(
+        KnownBad(
+            "the GPU has no flash attention for iq4_nl, and the CPU computes it",
+            "set cache-type-k and cache-type-v to f16, q8_0 or q4_0",
+            "fattn.cu and ggml-metal-device.m of b11434",
+            since=since,
+            flavours=flavours,
+            options=options,
+        )
+        for since, flavours in ((_CONVERTS, ("cuda", "rocm")), (0, ("metal",)))
+        for options in _either_is("iq4_nl")
+    ),
+    *(
+        KnownBad(
+            "Metal has no flash attention for two cache types, and the CPU computes it",
+            _ONE_CACHE,
+            "ggml-metal-device.m of b11434",
+            flavours=("metal",),
+            options={"cache-type-k": keys, "cache-type-v": values},
+        )
+        for keys, values in _MIXED_CACHES
     ),
     KnownBad(
         "moe-cache-mib made a Radeon under Vulkan three times slower",

@@ -62,6 +62,8 @@ def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRe
         partial_tokens=tokens_of_pieces(exchange.pieces, route.label, adapter),
         tokens_per_second=counted.tokens_per_second or _rate(counted, exchange, now),
         prompt_per_second=counted.prompt_per_second,
+        drafted_tokens=counted.drafted_tokens,
+        accepted_tokens=counted.accepted_tokens,
         note=exchange.note,
     )
 

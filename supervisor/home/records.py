@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..decoding import decode
 from ..errors import NotFound
 from ..files import JsonFile, read_json, write_json
 from ..paths import Paths
@@ -13,6 +15,17 @@ from .identity import Identity
 from .places import SERVER, other_servers, record_file
 
 DEMO = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFailure:
+    """Why a launch failed; ``log_tail`` is what the log said before, ``at`` a time as ISO 8601 has it."""
+
+    kind: str
+    message: str
+    hint: str
+    at: str | None
+    log_tail: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +43,7 @@ class Record:
     profile: str
     port: int | None
     identity: Identity | None
-    failure: dict[str, Any] | None
+    failure: KeptFailure | None
     chosen: str = ""
 
     @property
@@ -46,7 +59,7 @@ def write_record(path: Path, record: Record) -> None:
 
 def read_record(path: Path) -> Record | None:
     """The record, or None where there is none or it is not one (truncated, of another version)."""
-    return read_json(path, _record)
+    return read_json(path, partial(decode, Record, any_text=True))
 
 
 def server_named(paths: Paths, name: str) -> str:
@@ -59,11 +72,6 @@ def server_named(paths: Paths, name: str) -> str:
     if name not in known:
         raise NotFound(f"No server here has ever run {name}.", hint="goss-supervisor ps")
     return name
-
-
-def _record(fields: dict[str, Any]) -> Record:
-    identity = fields["identity"]
-    return Record(**{**fields, "identity": None if identity is None else Identity(**identity)})
 
 
 _MOST = 100  # the oldest goes first; a digest covers model, build and options

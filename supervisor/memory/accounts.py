@@ -63,7 +63,7 @@ class Account:
 
     ``other`` is what belongs to no tensor: the runtime of a GPU, the tables of the process, the cache of old
     prompts.  ``anonymous_bytes`` is the part of all of it that the system cannot drop, the rest being mapped
-    from the model's files.
+    from the model's files.  ``lazy_bytes`` of the weights stay in the file, and need no memory.
     """
 
     pool: Pool
@@ -72,10 +72,12 @@ class Account:
     compute: Figure
     other: Figure
     anonymous_bytes: int
+    lazy_bytes: int = 0
 
     @property
     def needed_bytes(self) -> int:
-        return self.weights.bytes + self.context.bytes + self.compute.bytes + self.other.bytes
+        kept = self.weights.bytes - self.lazy_bytes
+        return kept + self.context.bytes + self.compute.bytes + self.other.bytes
 
 
 @dataclass(frozen=True, slots=True)

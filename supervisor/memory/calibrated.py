@@ -101,7 +101,7 @@ def _account(account: Account, figures: EngineFigures, ledger: Ledger) -> Accoun
     compute = _compute(figures, ledger).figure(account.compute, figures.source)
     changed = replace(account, weights=weights, context=context, compute=compute)
     mapped = _mapped_bytes(account, weights.bytes, figures)
-    return replace(changed, anonymous_bytes=changed.needed_bytes - mapped)
+    return replace(changed, anonymous_bytes=changed.needed_bytes - max(0, mapped - account.lazy_bytes))
 
 
 def _weights(figures: EngineFigures) -> _Range:
@@ -160,7 +160,7 @@ def _mapped_bytes(account: Account, weights_bytes: int, figures: EngineFigures) 
 
     llama.cpp's table counts what it can map as Host; all else is a copy, rearranged for the CPU.
     """
-    ours = account.needed_bytes - account.anonymous_bytes
+    ours = account.needed_bytes + account.lazy_bytes - account.anonymous_bytes
     if ours <= 0:
         return 0
 

@@ -67,7 +67,7 @@ def compute_bytes(work: Work) -> Mapping[str, int]:
     steps = phases(work.model, work.settings)
     devices = work.layout.devices
     if not devices:
-        return {RAM: round(steps.inputs + COPIES * steps.stream + steps.largest)}
+        return {RAM: round(_peak(work, steps, COPIES))}
     if _is_pipelined(work):
         return _pipelined(work, steps)
     streams = {devices[0]: _FIRST, **dict.fromkeys(devices[1:], _NEXT)}
@@ -83,7 +83,15 @@ def _whole(work: Work, steps: Phases, device: str, streams: float) -> int:
     if work.splits_layers and not work.offloads:
         streams = COPIES
     beside = _read_from_cpu(work, steps) + _widened(work, device)
-    return round(steps.inputs + streams * steps.stream + steps.largest + beside)
+    return round(_peak(work, steps, streams) + beside)
+
+
+def _peak(work: Work, steps: Phases, streams: float) -> float:
+    """Of a model of one layer, as a head is, the masks are free again when its network begins."""
+    if work.model.layers != 1:
+        return steps.inputs + streams * steps.stream + steps.largest
+    attention = steps.inputs + steps.attention + (streams + 1) * steps.stream
+    return max(attention, steps.network + (streams - 2) * steps.stream, steps.logits)
 
 
 def _read_from_cpu(work: Work, steps: Phases) -> int:

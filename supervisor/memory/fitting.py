@@ -1,4 +1,4 @@
-"""How much memory a profile takes, with its draft model, whether it fits, and what would help.  Pure."""
+"""How much memory a profile takes with all that it loads, whether it fits, and what would help.  Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from ..hardware.hardware import Hardware
 from ..model.metadata import Model
 from ..options.option_types import OptionValue
 from ..profile.definition import Profile
-from .accounts import RAM, Account, Figure, Ledger, Pool
+from .accounts import RAM, Ledger, Pool
 from .advice import Advice, advise, in_words
 from .calibrated import calibrated
+from .companions import ALONE, Companions, with_companions
 from .context import layers_bytes
 from .engine_figures import EngineFigures
 from .ledger import account
@@ -134,7 +135,7 @@ def fit(
     build: Build,
     hardware: Hardware,
     *,
-    draft: Model | None = None,
+    beside: Companions = ALONE,
     remotes: Sequence[Remote] = (),
     held: Mapping[str, int] = NOTHING,
     stays: Mapping[str, int] = NOTHING,
@@ -171,16 +172,12 @@ def fit(
 
     def weigh(changes: Changes, *, ask: bool = False) -> Ledger:
         options = {**profile.server, **divided(changes)}
-        if draft is None:
-            return alone(model, options, ask=ask)
-        counted = {name: value for name, value in options.items() if name not in DRAFTED}
-        return with_draft(alone(model, counted, ask=ask), alone(draft, draft_options(options)))
+        ledger = alone(model, options)
+        ledger = calibrated(ledger, _asked(ledger, figures_source, ask=ask))
+        return with_companions(ledger, model, beside, options, alone)
 
-    def alone(which: Model, options: Changes, *, ask: bool | None = None) -> Ledger:
-        """``ask`` None: the figures are of another model."""
-        settings = settings_of(options, number, which)
-        ledger = account_of(which, settings)
-        return ledger if ask is None else calibrated(ledger, _asked(ledger, figures_source, ask=ask))
+    def alone(which: Model, options: Changes) -> Ledger:
+        return account_of(which, settings_of(options, number, which))
 
     if profile.placement == "pinned":
         changes = divided({})
@@ -301,43 +298,3 @@ def step_back(settings: Settings, layers: int, experts: int, *, on_gpu: bool) ->
     if settings.ubatch // 2 >= _LEAST_UBATCH:
         return {"ubatch-size": settings.ubatch // 2}
     return {}
-
-
-MODEL = "spec-draft-model"
-# what the draft has options of its own for, which do not follow the target's; the device does
-_OWN = {
-    "gpu-layers": "spec-draft-ngl",
-    "cpu-moe": "spec-draft-cpu-moe",
-    "n-cpu-moe": "spec-draft-n-cpu-moe",
-    "override-tensor": "spec-draft-override-tensor",
-    "cache-type-k": "spec-draft-type-k",
-    "cache-type-v": "spec-draft-type-v",
-}
-_FOLLOWING = {"device": "spec-draft-device"}
-DRAFTED = (MODEL, "spec-type")  # the options of a draft that is counted
-
-
-def draft_options(options: Mapping[str, OptionValue]) -> Mapping[str, OptionValue]:
-    """
-    The options of a draft as if it were served alone: its context has as many tokens as the target's.
-
-    Source: common_speculative_init_result in common/speculative.cpp of llama.cpp b11434.
-    """
-    without = {*_OWN, *_OWN.values(), *_FOLLOWING.values(), *DRAFTED}
-    shared = {name: value for name, value in options.items() if name not in without}
-    own = {name: options[said] for name, said in (_OWN | _FOLLOWING).items() if said in options}
-    return {**shared, **own, "cache-ram": 0}
-
-
-def with_draft(ledger: Ledger, draft: Ledger) -> Ledger:
-    """``ledger`` with the weights, context and buffers of the draft among what is other, memory by memory."""
-    accounts = tuple(_with(*both) for both in zip(ledger.accounts, draft.accounts, strict=True))
-    return replace(ledger, accounts=accounts, notes=tuple(dict.fromkeys((*ledger.notes, *draft.notes))))
-
-
-def _with(account: Account, draft: Account) -> Account:
-    """The process and the runtime of a GPU are there already."""
-    more = draft.needed_bytes - draft.other.bytes
-    anonymous = max(0, draft.anonymous_bytes - draft.other.bytes)
-    other = Figure(account.other.bytes + more, account.other.source)
-    return replace(account, other=other, anonymous_bytes=account.anonymous_bytes + anonymous)

@@ -10,6 +10,8 @@ from . import accounts, context
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .compute import Work, compute_bytes, process_bytes
 from .memory_settings import Settings
+from .steps import logits_bytes
+from .verdict import size
 from .weights import Layout, Loading, Weight, lay_out, weights
 
 
@@ -31,7 +33,15 @@ def account(
     ram = next((pool for pool in pools if pool.name == RAM), Pool(RAM, None, None))
     is_known = model.architecture in context.KNOWN
     every = (*gpus, figures.of_ram(ram))
-    return Ledger(every, notes(model, settings, layout), settings, is_known)
+    said = (*notes(model, settings, layout), *(_of_lazy(each) for each in placed if each.is_lazy))
+    return Ledger(every, said, settings, is_known)
+
+
+def _of_lazy(weight: Weight) -> str:
+    return (
+        f"{weight.tensor.name} stays in the file ({size(weight.size_bytes)}), of which a token reads a few "
+        "rows (lazy-mode): it needs no memory, but a disk that is fast at small reads."
+    )
 
 
 def _loading(
@@ -39,17 +49,18 @@ def _loading(
 ) -> Loading:
     used = [pool for pool in pools if pool.name in layout.devices and not pool.worker]
     pinned = bool(used) and settings.host_buffers and accounts.has_host_buffers(flavour)
-    is_auto = settings.load_mode == "auto"
-    maps = accounts.maps_files(flavour, used) if is_auto else settings.load_mode in {"mmap", "mmap+mlock"}
-    return Loading(features if settings.repack and not pinned else (), maps, settings.loads_heads)
+    by_device = accounts.maps_files(flavour, used)
+    maps = by_device if settings.load_mode == "auto" else settings.load_mode in {"mmap", "mmap+mlock"}
+    lazy = settings.lazy_over_bytes if by_device or settings.lazy_over_bytes == 0 else None
+    return Loading(features if settings.repack and not pinned else (), maps, settings.loads_heads, lazy)
 
 
 def _context(model: Model, settings: Settings, layout: Layout) -> Mapping[str, int]:
     """By name of the pool."""
     found: dict[str, int] = {}
-    for layer, size in enumerate(context.layers_bytes(model, settings)):
+    for layer, size_bytes in enumerate(context.layers_bytes(model, settings)):
         pool = layout.blocks[layer] if settings.kv_offload else RAM
-        found[pool] = found.get(pool, 0) + size
+        found[pool] = found.get(pool, 0) + size_bytes
     return found
 
 
@@ -67,9 +78,10 @@ class _Figures:
         return replace(account, anonymous_bytes=account.needed_bytes)
 
     def of_ram(self, pool: Pool) -> Account:
-        account = self._account(pool, process_bytes(self.work))
+        lazy = sum(weight.size_bytes for weight in self._weights(pool) if weight.is_lazy)
+        account = replace(self._account(pool, process_bytes(self.work)), lazy_bytes=lazy)
         is_locked = self.work.settings.load_mode == "mmap+mlock"
-        mapped = 0 if is_locked else sum(w.size_bytes for w in self._weights(pool) if not w.is_copy)
+        mapped = 0 if is_locked else sum(w.size_bytes for w in self._weights(pool) if not w.is_copy) - lazy
         return replace(account, anonymous_bytes=account.needed_bytes - mapped)
 
     def _account(self, pool: Pool, other_bytes: int) -> Account:
@@ -88,7 +100,7 @@ class _Figures:
 
 def notes(model: Model, settings: Settings, layout: Layout) -> tuple[str, ...]:
     """Empty where everything was counted by rules that hold for this model."""
-    return (*_of_choices(settings, layout), *_of_model(model), *_of_options(settings))
+    return (*_of_choices(settings, layout), *_of_model(model, settings), *_of_options(settings))
 
 
 def _of_choices(settings: Settings, layout: Layout) -> Iterator[str]:
@@ -107,7 +119,7 @@ def _of_choices(settings: Settings, layout: Layout) -> Iterator[str]:
         )
 
 
-def _of_model(model: Model) -> Iterator[str]:
+def _of_model(model: Model, settings: Settings) -> Iterator[str]:
     unknown = [tensor.name for tensor in model.tensors if tensor.size_bytes is None]
     if unknown:
         yield (
@@ -121,6 +133,12 @@ def _of_model(model: Model) -> Iterator[str]:
             f"The formula does not know the architecture {model.architecture}: what llama-fit-params says "
             "counts, where it can be asked; otherwise every layer is counted as if it had a cache."
         )
+        more = replace(settings, outputs=settings.ubatch - settings.outputs)
+        if spared := logits_bytes(model, more):
+            yield (
+                f"That tool computes the logits of a whole batch, and a server those of {settings.outputs} "
+                f"tokens: of its compute figure, a server may need up to {size(spared)} less."
+            )
 
 
 def _of_options(settings: Settings) -> Iterator[str]:

@@ -22,13 +22,12 @@ _CELLS = 256  # n_ctx and n_ctx_seq are rounded up to it: llama_context
 _AUTO_SLOTS = 6925  # #16736: four slots that share their cells, where the number is left open
 _PROMPT_CACHE = 6723  # #16391
 _CHECKPOINTS = 6160
+_LAZY = 10588
 _FEW_OUTPUTS = 9460  # #23861: logits of one token for each slot; before that of every token of a batch
 _KINDS: Mapping[str, TensorKind] = {kind.name: kind for kind in KINDS.values()}
 _LOAD_MODES = ("auto", "none", "mmap", "mlock", "mmap+mlock", "dio")
 _SPLIT_MODES = ("layer", "none", "row", "tensor")
-_NOT_COUNTED = (
-    "spec-draft-model", "spec-draft-hf", "spec-type", "mmproj", "mmproj-url", "lora", "control-vector",
-)  # fmt: skip
+_NOT_COUNTED = ("lora", "control-vector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,7 @@ class Settings:
     repack: bool
     host_buffers: bool
     load_mode: str  # one of _LOAD_MODES
+    lazy_over_bytes: int | None  # larger embeddings per layer stay in the file; None: none does
     cache_ram_bytes: int | None  # None is without a limit
     fit: bool
     left_open: tuple[str, ...]
@@ -132,7 +132,8 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
     slots, unified = _slots(read, build)
     asked = _asked_context(read, model, slots, unified=unified)
     context = _rounded(asked) if unified else slots * _rounded(_rounded(asked) // slots)
-    batch = min(read.integer("batch-size", 2048), asked or 2048)  # before the context is rounded up
+    most = context if only_reads(model) else asked  # before the context is rounded up
+    batch = min(read.integer("batch-size", 2048), most or 2048)
     ubatch = min(batch, read.integer("ubatch-size", 512) or batch)
     return Settings(
         context_tokens=context,
@@ -158,6 +159,7 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         repack=read.flag("repack", default=True),
         host_buffers=not read.flag("no-host", default=False),
         load_mode=read.choice("load-mode", _LOAD_MODES),
+        lazy_over_bytes=_lazy_over(read, build),
         cache_ram_bytes=_cache_ram(read, build),
         fit=read.text("fit", "on") != "off" and (build is None or build >= 7407),  # #16653
         left_open=tuple(name for name in ("ctx-size", "gpu-layers") if options.get(name, "auto") == "auto"),
@@ -168,6 +170,11 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         rpc=read.text("rpc", ""),
         not_counted=tuple(name for name in _NOT_COUNTED if options.get(name)),
     )
+
+
+def only_reads(model: Model) -> bool:
+    """Whether it has no output, but hands out its last state, and sees a whole text at once."""
+    return any(part in model.architecture for part in ("bert", "embedding"))
 
 
 def _slots(read: Reader, build: int | None) -> tuple[int, bool]:
@@ -195,7 +202,9 @@ def _rounded(tokens: int) -> int:
 def _outputs(read: Reader, build: int | None, *, batch: int, ubatch: int, slots: int) -> int:
     if _reads(read):
         return min(ubatch, batch)
-    return ubatch if build is not None and build < _FEW_OUTPUTS else min(ubatch, slots)
+    return (
+        ubatch if build is not None and build < _FEW_OUTPUTS else min(ubatch, slots * (1 + _proposed(read)))
+    )
 
 
 def _reads(read: Reader) -> bool:
@@ -250,6 +259,26 @@ def _drafted(read: Reader) -> int:
     """need_n_rs_seq in common/common.h."""
     with_states = {"draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark"}
     return read.integer("spec-draft-n-max", 3) if with_states & set(_speculation(read)) else 0
+
+
+_PROPOSED: Mapping[str, tuple[str, int]] = {
+    "draft-": ("spec-draft-n-max", 3), "ngram-mod": ("spec-ngram-mod-n-max", 64), "ngram-cache": ("", 8),
+    "ngram-simple": ("spec-ngram-simple-size-m", 48), "ngram-map-k": ("spec-ngram-map-k-size-m", 48),
+    "ngram-map-k4v": ("spec-ngram-map-k4v-size-m", 48),
+}  # fmt: skip
+
+
+def _proposed(read: Reader) -> int:
+    """Most tokens that are checked at once besides the next one: common_speculative_n_max."""
+    kinds = ("draft-" if kind.startswith("draft-") else kind for kind in _speculation(read))
+    return max((read.integer(*_PROPOSED[kind]) for kind in kinds if kind in _PROPOSED), default=0)
+
+
+def _lazy_over(read: Reader, build: int | None) -> int | None:
+    """lazy_read::add in src/llama-model-loader.cpp."""
+    mode = read.choice("lazy-mode", ("auto", "on", "off"))
+    is_off = mode == "off" or (build is not None and build < _LAZY)
+    return None if is_off else (0 if mode == "on" else 4 * 1024 * _MIB)
 
 
 def _cache_ram(read: Reader, build: int | None) -> int | None:

@@ -137,4 +137,3 @@ def _compute(projector: Model, kind: _Kind, patches: int, *, flash: bool) -> int
         mask = patches if kind.elements is _qwen25 else 0
         elements = max(elements, eyes.heads * patches + mask + wide * (6 + eyes.deepstack) + eyes.pixels)
     return patches * elements * _F32_BYTES
-

@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from ..model.header import TensorInfo
 from ..model.metadata import Model
 from .context import cache_cells, caching_layers, head_length, recurrent_layers, sliding_layers, state_bytes
-from .memory_settings import Settings
+from .memory_settings import Settings, only_reads
 
 _DOWNS = frozenset({".weight", "_exps.weight", "_shexp.weight"})
 COPIES = 5
 """Of the embeddings, alive at once where one device does all."""
 _F32, _F16_BYTES, _I64 = 4, 2, 8
 _SIDE_BY_SIDE = frozenset({"command-r", "cohere2", "phi2"})
-_READERS = ("bert", "embedding")
-"""Parts of the names of architectures without an output: they hand out their last state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ def phases(model: Model, settings: Settings) -> Phases:
 
 
 def logits_bytes(model: Model, settings: Settings) -> int:
-    if any(part in model.architecture for part in _READERS):
+    if only_reads(model):
         return 0
     return settings.outputs * (model.vocabulary_size or 0) * _F32
 
@@ -114,19 +112,23 @@ def _attention(model: Model) -> int:
     """
     Elements for one token: queries and what they find.
 
-    Latent attention has them four times: as they are, the turned part, absorbed into the latent space, and
-    those two joined.
+    Queries that come with a gate (Qwen3-Next and its kin) are longer.  Latent attention has them four times.
     """
-    if mla := model.number("attention.key_length_mla"):
-        turned = model.number("rope.dimension_count") or 0
-        latent = model.number("attention.kv_lora_rank") or 0
-        return most(model, model.heads) * (mla + turned + latent + (model.key_length or 0))
+    if model.number("attention.key_length_mla"):
+        return most(model, model.heads) * (_before_joined(model) + (model.key_length or 0))
     sliding = sliding_layers(model)
     longest = {
         slides: max(head_length(model, what, slides=slides) for what in ("key", "value"))
         for slides in (True, False)
     }
-    return 2 * most(model, lambda layer: (model.heads(layer) or 0) * longest[layer in sliding])
+    usual = most(model, lambda layer: (model.heads(layer) or 0) * longest[layer in sliding])
+    return 2 * max(usual, most_rows(model, "attn_q.weight"))
+
+
+def _before_joined(model: Model) -> int:
+    """Of one head of latent attention: its query, the turned part, and that absorbed into the latent space."""
+    names = ("attention.key_length_mla", "rope.dimension_count", "attention.kv_lora_rank")
+    return sum(model.number(name) or 0 for name in names)
 
 
 def most(model: Model, count: Callable[[int], int | None]) -> int:
@@ -135,8 +137,12 @@ def most(model: Model, count: Callable[[int], int | None]) -> int:
 
 
 def _scores(model: Model, settings: Settings) -> int:
-    """Without flash attention every token's score of every cell is written out, head by head."""
-    if settings.flash:
+    """
+    Without flash attention every token's score of every cell is written out, head by head; those of latent
+    attention where its queries were before they were joined, if there are no more.
+    """
+    latent = model.number("attention.key_length_mla")
+    if settings.flash or (latent and seen(model, settings, slides=False) <= _before_joined(model)):
         return 0
     sliding = sliding_layers(model)
 
@@ -199,8 +205,7 @@ def _recurrence(model: Model, settings: Settings) -> int:
     projected = most_rows(model, "ssm_in.weight")
     if projected:
         return tokens * (projected + convolved + inner) + 2 * states - state_bytes(model)
-    spared = (COPIES - 1) * tokens * (model.embedding_length or 0)
-    return max(0, tokens * (inner + convolved + inner) + 3 * states - spared)
+    return tokens * (convolved + inner) + 2 * states
 
 
 def most_rows(model: Model, end: str) -> int:

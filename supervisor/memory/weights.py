@@ -26,6 +26,8 @@ from .context import trunk
 from .memory_settings import Override, Settings
 
 _OUTPUT = "output.weight"
+_PER_LAYER = "per_layer_token_embd"
+_LAZY = frozenset({"gemma4", "qwen4exp"})  # TENSOR_READ_LAZY in src/models; Gemma 3n reads all of it
 _OUTPUT_FIRST = frozenset({"gemma3n", "gemma4"})
 _DOTPROD = frozenset({"neon", "dotprod"})
 _I8MM = frozenset({"neon", "i8mm"})
@@ -54,7 +56,8 @@ class Weight:
     """
     One tensor where it will be.
 
-    ``is_copy`` says that it is not mapped from the file, ``is_repacked`` that it is rearranged for the CPU.
+    ``is_copy`` says that it is not mapped from the file, ``is_repacked`` that it is rearranged for the CPU,
+    and ``is_lazy`` that it stays in the file, of which a token reads a few rows.
     """
 
     tensor: TensorInfo
@@ -62,18 +65,20 @@ class Weight:
     size_bytes: int
     is_copy: bool
     is_repacked: bool = False
+    is_lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
     """
     ``features`` are those that weights are rearranged for: none where they are not.  ``heads`` are those for
-    multi-token prediction.
+    multi-token prediction.  ``lazy_over_bytes`` as in `Settings`.
     """
 
     features: Collection[str]
     maps_files: bool
     heads: bool = False
+    lazy_over_bytes: int | None = None
 
 
 def weights(model: Model, layout: Layout, loading: Loading) -> tuple[Weight, ...]:
@@ -82,12 +87,15 @@ def weights(model: Model, layout: Layout, loading: Loading) -> tuple[Weight, ...
     loaded: Iterable[TensorInfo] = model.tensors
     if layers < (model.layers or 0):
         loaded = [tensor for tensor in model.tensors if layer_of(tensor.name, -1) < layers]
-    placed = [_weight(tensor, layout.of(tensor.name), loading) for tensor in loaded]
+    lazy = loading.lazy_over_bytes if model.architecture in _LAZY else None
+    placed = [_weight(tensor, layout.of(tensor.name), loading, lazy) for tensor in loaded]
     return (*placed, *_tied(model, layout, loading))
 
 
-def _weight(tensor: TensorInfo, pool: str, loading: Loading) -> Weight:
+def _weight(tensor: TensorInfo, pool: str, loading: Loading, lazy_over: int | None = None) -> Weight:
     size = tensor.size_bytes or 0
+    if lazy_over is not None and size > lazy_over and tensor.name.startswith(_PER_LAYER):
+        return Weight(tensor, RAM, size, is_copy=False, is_lazy=True)
     if pool != RAM:
         return Weight(tensor, pool, size, is_copy=True)
     repacked = repacked_bytes(tensor, loading.features)
@@ -122,7 +130,7 @@ def repacked_bytes(tensor: TensorInfo, features: Collection[str]) -> int | None:
 def _is_matrix(tensor: TensorInfo) -> bool:
     """Of a layer or the output: the embeddings are looked up, not multiplied by."""
     name, dimensions = tensor.name, 3 if _is_experts(tensor) else 2
-    is_used = name.endswith(".weight") and not name.startswith("token_embd")
+    is_used = name.endswith(".weight") and not name.startswith(_INPUTS)
     return is_used and len(tensor.shape) == dimensions
 
 
@@ -167,7 +175,7 @@ def token_reads(model: Model, settings: Settings, pools: Sequence[Pool]) -> Toke
 _EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 _DENSE = r"\.ffn_(up|down|gate)\."
 _LAYER = re.compile(r"blk\.(\d{1,6})\.")
-_INPUTS = ("token_embd", "token_types", "position_embd", "per_layer_token_embd")
+_INPUTS = ("token_embd", "token_types", "position_embd", _PER_LAYER)
 
 
 @dataclass(frozen=True, slots=True)

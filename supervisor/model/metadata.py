@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import VerificationFailed
@@ -184,6 +184,73 @@ def _refuse_other_tensors(first: Part, header: Header, names: Sequence[str]) -> 
             f"they have {len(names)} tensors, {due} are due.",
             hint=_HINT,
         )
+
+
+def nextn_heads(model: Model) -> int:
+    """How many heads for multi-token prediction it has inside."""
+    last = f"blk.{(model.layers or 0) - 1}.nextn.eh_proj.weight"
+    is_there = any(tensor.name == last for tensor in model.tensors)
+    return (model.number("nextn_predict_layers") or 0) if is_there else 0
+
+
+def draft_type_of(draft: Model) -> str:
+    """As what it drafts, without the ``draft-`` of --spec-type: common_speculative_types_from_gguf."""
+    if draft.architecture == "dflash":
+        return "dspark" if any(tensor.name == "markov_w1.weight" for tensor in draft.tensors) else "dflash"
+    if draft.architecture == "eagle3":
+        return "eagle3"
+    return "mtp" if nextn_heads(draft) or draft.architecture.endswith("-assistant") else "simple"
+
+
+_MOST_TOKENS_APART = 128  # SPEC_VOCAB_MAX_SIZE_DIFFERENCE
+
+
+def draft_misfit(model: Model, draft: Model, kind: str) -> str:
+    """
+    Why ``draft`` cannot draft for ``model`` as ``kind``, as the end of a sentence about it; "" if it can.
+
+    llama-server starts with a small model of another vocabulary and never drafts
+    (common_speculative_are_compatible); with a head of another width it ends with an assertion.
+    """
+    if kind == "simple":
+        return next(_other_vocabulary(model, draft), "")
+    said = map(draft.number, ("target_hidden_size", "embedding_length_out", "embedding_length"))
+    width, due = (
+        next(filter(None, said), None),
+        model.number("embedding_length_out") or model.embedding_length,
+    )
+    if width is None or due is None or width == due:
+        return ""
+    return f"is made for a model whose states are {width} wide, and those of this one are {due}"
+
+
+def _other_vocabulary(model: Model, draft: Model) -> Iterator[str]:
+    """Of what both headers say; where one is silent, its kind of vocabulary decides."""
+    for key, switch in (("model", ""), ("bos_token_id", "add_bos_token"), ("eos_token_id", "add_eos_token")):
+        theirs, ours = (each.values.get(f"tokenizer.ggml.{key}") for each in (draft, model))
+        added = not switch or any(each.values.get(f"tokenizer.ggml.{switch}") for each in (draft, model))
+        if added and None not in (theirs, ours) and theirs != ours:
+            yield f"has another vocabulary: its tokenizer.ggml.{key} is {theirs}, that of this one {ours}"
+    theirs, ours = draft.vocabulary_size, model.vocabulary_size
+    if theirs is not None and ours is not None and abs(theirs - ours) > _MOST_TOKENS_APART:
+        yield f"has a vocabulary of {theirs} tokens, and this one {ours}"
+
+
+def projector_misfit(model: Model, projector: Model) -> str:
+    """
+    Why ``projector`` cannot be one for ``model``, as `draft_misfit`.
+
+    What comes out of it must be as wide as the embeddings (clip_n_mmproj_embd); which of its tensors that is
+    depends on its kind, so one that has no such width at all is refused here, any other by llama-server.
+    """
+    if projector.architecture != "clip":
+        return f"is no projector, but a model ({projector.architecture})"
+    width = model.embedding_length
+    widths = {length for tensor in projector.tensors for length in tensor.shape}
+    widths |= {projector.number(f"{kind}.projection_dim") or 0 for kind in ("vision", "audio")}
+    if width is None or width in widths:
+        return ""
+    return f"is for another model: nothing in it is {width} wide, as the embeddings of this one are"
 
 
 # Source: LLM_TENSOR_NAMES in src/llama-arch.cpp; the experts are what --cpu-moe moves (common/common.h).

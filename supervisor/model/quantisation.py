@@ -1,5 +1,5 @@
 """
-Which file of a repository llama-server would take for ``-hf owner/name:QUANT``, and which projector with it.
+Which file of a repository llama-server would take for ``-hf owner/name:QUANT``, with its projector and draft.
 
 Source: find_best_model and find_best_sibling in common/download.cpp (b11434).
 """
@@ -7,13 +7,14 @@ Source: find_best_model and find_best_sibling in common/download.cpp (b11434).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from .locate import names_of_parts, stem_of
 
 DEFAULTS = ("Q4_K_M", "Q8_0")
-_COMPANIONS = ("mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")
+DRAFT_TYPES = ("mtp", "dspark", "dflash", "eagle3")
+_COMPANIONS = ("mmproj", "imatrix", *(f"{kind}-" for kind in DRAFT_TYPES))
 _TAG = re.compile(r"[-.]([A-Za-z0-9_]+)$")
 
 
@@ -35,14 +36,28 @@ def quantisations(names: Iterable[str]) -> list[str]:
 
 
 def best_projector(names: Iterable[str], model: str) -> str | None:
-    """In the model's folder or above it, the nearest first; then of the most similar precision."""
-    folder, bits = PurePosixPath(model).parent, _bits(model)
+    return _best_sibling(names, model, "mmproj")
+
+
+def best_drafts(names: Sequence[str], model: str, quant: str | None) -> Mapping[str, str]:
+    """By type; the type that llama-server takes where none is asked for first."""
+    found = {kind: _best_sibling(names, model, f"{kind}-", quant) for kind in DRAFT_TYPES}
+    return {kind: name for kind, name in found.items() if name}
+
+
+def _best_sibling(names: Iterable[str], model: str, word: str, quant: str | None = None) -> str | None:
+    """
+    In the model's folder or above it, the nearest first; then of this quantisation, else of the most similar
+    precision.
+    """
+    folder, bits = PurePosixPath(model).parent, _bits(f"-{quant}" if quant else model)
+    exact = f"-{quant}.".upper()
     near = [
-        (-len(PurePosixPath(name).parent.parts), abs(_bits(name) - bits), at, name)
+        (-len(PurePosixPath(name).parent.parts), exact not in name.upper(), abs(_bits(name) - bits), at, name)
         for at, name in enumerate(names)
-        if name.endswith(".gguf") and "mmproj" in name and folder.is_relative_to(PurePosixPath(name).parent)
+        if name.endswith(".gguf") and word in name and folder.is_relative_to(PurePosixPath(name).parent)
     ]
-    return min(near)[3] if near else None
+    return min(near)[-1] if near else None
 
 
 def _is_model(name: str) -> bool:

@@ -26,6 +26,7 @@ class ModelAtHand:
     files: tuple[str, ...] = ()
     stamp: str = ""  # "" while it is not on disk
     size_bytes: int = 0
+    companions: tuple[str, ...] = ()  # every file of a draft and a projector
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def make_plan(
         flavour=build.flavour,
         engine=build.reason,
         model=model.path,
-        model_files=model.files,
+        model_files=(*model.files, *model.companions),
         model_bytes=model.size_bytes,
         digest=_key_digest(argv, {**env, **secrets}, build.digest, model.stamp),
         restart=profile.restart,

@@ -14,8 +14,9 @@ from ..home.places import record_file
 from ..home.records import read_record
 from ..paths import Paths
 from ..plan.make import ModelAtHand
-from ..profile.definition import ModelSource, Profile
+from ..profile.definition import Profile
 from ..profile.matching import Fit, Ranking, rank_stored
+from ..profile.model_source import ModelSource
 from ..profile.resolve import settings_of
 from ..profile.store import ProfileStore
 from .model_at_hand import model_at_hand

@@ -51,7 +51,7 @@ def _planned(
 ) -> tuple[LaunchPlan, tuple[str, ...]]:
     model = model_at_hand(profile, paths)
     files = tuple(map(Path, model.files))
-    missing = [file for file in files if not file.exists()]
+    missing = [file for file in (*files, *map(Path, model.companions)) if not file.exists()]
     notes = [f"{file} is not on disk" for file in missing]
     renderer = renderer_for(profile)
     config = system_config()

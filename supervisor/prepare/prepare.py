@@ -8,13 +8,11 @@ download, without doing it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
-from ..download.transfer import PartFile
 from ..engine.adapters import rpc_program
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
@@ -25,15 +23,14 @@ from ..errors import DoesNotFit, NetworkError, NoSuitableEngine, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..home.places import figures_file
+from ..memory.companions import Companions
 from ..memory.engine_figures import FigureHistory, measured_memory
 from ..memory.fit_params import figures_for
-from ..memory.fitting import MODEL as DRAFT
 from ..memory.fitting import NOTHING, FiguresSource, Fitted, FittedLaunch, fit, unasked
 from ..memory.known_memory import KnownMemory, fit_known
 from ..model.demo import ensure_demo
-from ..model.locate import locate_whole, parts_of
+from ..model.locate import parts_of
 from ..model.metadata import Model
-from ..model.open import open_model
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
@@ -54,7 +51,15 @@ from .machine_checks import (
     pinned_sentence,
     taken_by_others,
 )
-from .model_at_hand import ensure_model_reachable, get_model, look_at, model_at_hand, path_of, read_model
+from .model_at_hand import (
+    Misfit,
+    ensure_model_reachable,
+    get_model,
+    missing_of_hub,
+    model_at_hand,
+    path_of,
+    read_model,
+)
 from .planned import planned
 from .profile_files import MODEL_PATH, demand_files, missing_files, with_whole_paths
 from .profile_listen import inside_of, listen_of, shared_names
@@ -116,11 +121,11 @@ def prepare(
     ensure_model_reachable(profile, paths)
     demand_files(profile)
     listen = listen_of(profile, paths, named)
-    profile, model = read_model(with_hub_files(profile, paths), paths, write=True)
+    profile, model, beside = read_model(with_hub_files(profile, paths), paths, write=True)
     weights, wants_gpu = weights_bytes(model), profile.wants_gpu
     build = acquire(profile.engine, wants_gpu=wants_gpu, context=context, tag=tag, model_bytes=weights)
     build = rpc_program.build_of(build, profile.env) if profile.lend.is_worker else build
-    launch = _fit_here(profile, model, build, context, paths, evicts=evicts)
+    launch = _fit_here(profile, model, build, context, paths, beside=beside, evicts=evicts)
     fitted = launch.fitted
     taken = taken_by_others(fitted, context, paths) if fitted else ""
     if fitted and fitted.refusal:
@@ -175,9 +180,12 @@ def preview(
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
     model, build = None, None
     try:
-        profile, model = read_model(with_hub_files(profile, paths), paths, write=False)
+        profile = with_hub_files(profile, paths)
+        profile, model, beside = read_model(profile, paths, write=False)
         build = found_engine(profile, model, context)
-        launch = _fit_here(profile, model, build, context, paths)
+        launch = _fit_here(profile, model, build, context, paths, beside=beside)
+    except Misfit:
+        raise
     except SupervisorError as error:
         if build is not None and isinstance(error, (NetworkError, NoSuitableEngine)):
             raise  # a worker that a start could not use either
@@ -241,26 +249,48 @@ def _fit_here(
     context: InstallContext,
     paths: Paths,
     *,
+    beside: Companions,
     evicts: bool = True,
 ) -> FittedLaunch:
     """
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
+    profile = _with_little_cache(profile, model, build)
     here = not context.elsewhere
     is_ours = here or model is None
     held, stays = held_by_servers(paths, profile.name, evicts=evicts) if is_ours else (NOTHING, NOTHING)
-    draft = look_at_draft(profile, paths) if model else None
 
     def fit_here(profile: Profile, build: Build, workers: AskedWorkers) -> Fitted | None:
         if model is None:
             known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
             return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
         source = figures_source(profile, build, paths, may_ask=workers.all_free) if here else unasked
-        weigh = partial(fit, draft=draft, held=held, stays=stays, figures_source=source)
+        weigh = partial(fit, beside=beside, held=held, stays=stays, figures_source=source)
         return weigh(profile, model, build, context.hardware(), remotes=workers.remotes)
 
     return fit_with_workers(profile, build, paths, fit_here, in_use={*held, *stays}, may_ask=here)
+
+
+_HELPER_BYTES = 2 * 1024**3  # of weights
+_MIB = 1024**2
+
+
+def _with_little_cache(profile: Profile, model: Model | None, build: Build) -> Profile:
+    """
+    A small model that is served next to others keeps no more old prompts than its own size, unless the
+    profile says it: llama-server's default is 8 GiB for each server, and a small model has read a prompt
+    again before that pays.
+    """
+    weights = weights_bytes(model) or _HELPER_BYTES
+    has_word = "cache-ram" in profile.server or "LLAMA_ARG_CACHE_RAM" in profile.env
+    if not profile.is_helper or has_word or weights >= _HELPER_BYTES:
+        return profile
+    if build.capabilities.find("--cache-ram") is None:
+        return profile
+    mib = max(256, weights // _MIB)
+    note = f"cache-ram {mib}: a small model next to others keeps no more old prompts than its own size"
+    return replace(profile, server={**profile.server, "cache-ram": mib}, notes=(*profile.notes, note))
 
 
 def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bool) -> KnownMemory | None:
@@ -277,12 +307,6 @@ def _preparation(
     plan, notes = planned(launch, settings, paths)
     shared = shared_names(listen.offers if listen else ())
     return Preparation(plan, listen, (*shared, *notes), launch.fitted)
-
-
-def look_at_draft(profile: Profile, paths: Paths) -> Model | None:
-    """The draft model that the profile's options name by its file; raises as ``open_model`` does."""
-    named = profile.server.get(DRAFT)
-    return open_model(Path(str(named)).expanduser(), paths.cache / "headers") if named else None
 
 
 _NONE_AT_HAND, _UNKNOWN = "none", "unknown"  # of a `Build`: no engine yet, and what nobody knows
@@ -333,14 +357,15 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
         if profile.model.demo:
             return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
         return Estimate(profile, engine, _unread_model(profile, paths))
-    profile = with_hub_files(profile, paths)
-    model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
+    profile, model, beside = read_model(with_hub_files(profile, paths), paths, write=False)
+    assert model is not None
     build = found_engine(profile, model, context)
     engine = _engine(profile, build, context, weights_bytes(model))
-    expected = Estimate(profile, engine, _model(profile, model, paths))
+    what = PlannedDownload(*missing_of_hub(profile, (model, beside.draft, beside.projector), paths))
+    expected = Estimate(profile, engine, what)
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
         return replace(expected, memory=("not known before it is known which engine it will be",))
-    fitted = fit(profile, model, build, hardware, draft=draft)
+    fitted = fit(profile, model, build, hardware, beside=beside)
     if profile.workers and fitted.refusal:
         return replace(expected, memory=("not known before its workers are asked, which the start does",))
     memory = tuple(each.text for each in fitted.verdict.judgements if each.needed_bytes)
@@ -372,27 +397,7 @@ def _engine(
     return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", size)
 
 
-def _model(profile: Profile, model: Model, paths: Paths) -> PlannedDownload:
-    meant = profile.model
-    if not (meant.repo and meant.file):
-        return PlannedDownload(str(path_of(profile, paths)), 0)
-    what = f"{meant.repo}, {meant.file}"
-    if locate_whole(meant.repo, meant.file, paths.models, os.environ):
-        return PlannedDownload(what, 0)
-    return PlannedDownload(what, _missing_bytes(model, paths.models / meant.repo))
-
-
 def _unread_model(profile: Profile, paths: Paths) -> PlannedDownload:
     at_hand = model_at_hand(profile, paths)
     is_there = not profile.model.repo or (at_hand.files and at_hand.size_bytes)
     return PlannedDownload(at_hand.path or "what the program itself takes", 0 if is_there else None)
-
-
-def _missing_bytes(model: Model, folder: Path) -> int:
-    """Without what an earlier download has brought already."""
-    files = [(part, folder / part.name.partition(":")[2]) for part in model.parts]  # owner/name:folder/file
-    return sum(max(0, part.size_bytes - _present_bytes(file)) for part, file in files)
-
-
-def _present_bytes(target: Path) -> int:
-    return target.stat().st_size if target.exists() else PartFile.of(target).size_bytes

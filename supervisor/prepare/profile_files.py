@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from ..errors import NotFound
 from ..options.file_options import FILES, WRITTEN, from_home, map_paths, paths_in
 from ..paths import Paths
 from ..profile.definition import Profile
+from ..profile.model_source import ModelSource
 
 MODEL_PATH = "model.path"
+_PATHS = {MODEL_PATH: "path", "model.draft.path": "draft_path", "model.projector.path": "projector_path"}
+"""Keys that name a file, and the attributes of a `ModelSource`."""
 
 
 def whole_path(path: Path, paths: Paths) -> Path:
@@ -31,15 +35,23 @@ def with_whole_paths(profile: Profile, paths: Paths) -> Profile:
         name: map_paths(name, value, lambda path: str(whole_path(Path(path), paths)))
         for name, value in named.items()
     }
-    meant = profile.model
-    model = replace(meant, path=whole_path(meant.path, paths)) if meant.path else meant
+    whole_paths: dict[str, Any] = {
+        name: whole_path(path, paths) for name, path in _paths_of(profile.model).items()
+    }
+    model = replace(profile.model, **whole_paths)
     return replace(profile, model=model, server={**profile.server, **whole})
+
+
+def _paths_of(model: ModelSource) -> Mapping[str, Path]:
+    return {name: path for name in _PATHS.values() if (path := getattr(model, name))}
 
 
 def missing_files(profile: Profile) -> Iterator[tuple[str, Path]]:
     """The key and the path of each that is not there, the model first. The profile has whole paths."""
-    if profile.model.path and not profile.engine.command and not _exists(profile.model.path):
-        yield MODEL_PATH, profile.model.path
+    named = {} if profile.engine.command else _paths_of(profile.model)
+    for key, attribute in _PATHS.items():
+        if attribute in named and not _exists(named[attribute]):
+            yield key, named[attribute]
     read_elsewhere = {"api-key-file"} if profile.gateway.mode == "on" else set()  # see listen_of
     for name in FILES:
         if name in profile.server and name not in {*WRITTEN, *read_elsewhere}:

@@ -13,20 +13,20 @@ from dataclasses import dataclass, field, replace
 
 from ..engine.build import Build
 from ..engine.install_context import InstallContext
+from ..memory.companions import Companions
 from ..memory.fitting import Fitted, FittedLaunch, fit
 from ..model.metadata import Model
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..plan.role import with_role
 from ..profile.definition import Profile
 from ..profile.resolve import resolver, with_models_dir
 from ..profile.store import ProfileStore
 from ..progress import Silent
 from .hub_choice import with_hub_files
 from .machine_checks import held_by_servers
-from .model_at_hand import read_model
+from .model_at_hand import read_model, with_headers
 from .planned import planned
-from .prepare import figures_source, found_engine, install_context, look_at_draft
+from .prepare import figures_source, found_engine, install_context
 from .profile_files import with_whole_paths
 
 Overrides = Mapping[str, str]
@@ -42,18 +42,21 @@ class Variants:
     stays: Mapping[str, int]
     resolve: Callable[[Overrides], Profile]
     builds: dict[str, Build] = field(default_factory=dict)
-    models: dict[str, Model | None] = field(default_factory=dict)
+    models: dict[str, tuple[Model | None, Companions]] = field(default_factory=dict)
 
     def profile(self, overrides: Overrides) -> Profile:
         found = with_hub_files(with_whole_paths(self.resolve(overrides), self.paths), self.paths)
-        model = self.model(found)
-        return with_role(found, model) if model else found
+        model, beside = self._read(found)
+        return with_headers(found, model, beside) if model else found
 
     def model(self, profile: Profile) -> Model | None:
         """By its header; None where nobody here can read it."""
+        return self._read(profile)[0]
+
+    def _read(self, profile: Profile) -> tuple[Model | None, Companions]:
         key = repr((profile.model, profile.engine.source))
         if key not in self.models:
-            self.models[key] = read_model(profile, self.paths, write=False)[1]
+            self.models[key] = read_model(profile, self.paths, write=False)[1:]
         return self.models[key]
 
     def build(self, profile: Profile) -> Build:
@@ -76,7 +79,7 @@ class Variants:
             model,
             build,
             self.context.hardware(),
-            draft=look_at_draft(profile, self.paths),
+            beside=self._read(profile)[1],
             held=self.held,
             stays=self.stays,
             figures_source=lambda settings, may: figures(settings, may and ask),

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from ..decoding import decode
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.worker_probe import WorkerDevice, WorkerFound, WorkerTrouble, greet, probe
@@ -265,11 +266,4 @@ def _render(workers: Mapping[str, KnownWorker]) -> dict[str, Any]:
 
 
 def _parse(document: dict[str, Any]) -> dict[str, KnownWorker]:
-    return {
-        str(address): KnownWorker(
-            tuple(WorkerDevice(int(one["total_bytes"]), int(one["free_bytes"])) for one in each["devices"]),
-            str(each["protocol"]),
-            str(each["seen"]),
-        )
-        for address, each in document["workers"].items()
-    }
+    return {address: decode(KnownWorker, each) for address, each in document["workers"].items()}

@@ -7,8 +7,11 @@ load it.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
+
+NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 
 
 class Limits(TypedDict, total=False):
@@ -27,3 +30,22 @@ class Limits(TypedDict, total=False):
 def key(default: object, about: str, name: str = "", **limits: Unpack[Limits]) -> Any:  # noqa: ANN401 - a field
     """A key of profiles: its default, what it is for, and its name if the attribute has another."""
     return field(default=default, metadata={"about": about, "name": name, **limits})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value was written; line and column count from 1.  ``file`` is a path, or ``--set``."""
+
+    profile: str
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+    @property
+    def short(self) -> str:
+        """For tables: ``rtx4060ti-oculink.yaml:12``."""
+        name = Path(self.file).name
+        return f"{name}:{self.line}" if self.line else name

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..options.option_types import OptionValue
-from .declare import key
+from .declare import NAME_PATTERN, Origin, key
+from .model_source import ModelSource
 from .worker_address import WITHOUT_WORKER_ABOUT, WORKERS_ABOUT, LentMemory, WithoutWorker, Worker
 
 ValueSource = Literal["auto", "release", "path", "system", "embedded", "build", "command"]
@@ -20,30 +21,10 @@ Effort = Literal["low", "medium", "high"]
 Role = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
 StopSignal = Literal["TERM", "INT", "QUIT"]
 MIB, _MANY = 1024 * 1024, 1_000_000
-NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 PARAMETER_PATTERN = r"\S{1,100}"
 FLAVOURS = ("cpu", "cuda", "vulkan", "metal", "rocm", "sycl", "opencl", "openvino")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
 _VENDORS = ("nvidia", "amd", "intel", "apple", "qualcomm", "none")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a value was written; line and column count from 1.  ``file`` is a path, or ``--set``."""
-
-    profile: str
-    file: str
-    line: int = 0
-    column: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-
-    @property
-    def short(self) -> str:
-        """For tables: ``rtx4060ti-oculink.yaml:12``."""
-        name = Path(self.file).name
-        return f"{name}:{self.line}" if self.line else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,31 +113,6 @@ class Engine:
         pattern=r"[^\0-\x1f\x7f]+",
     )
     memory: Mapping[str, int] = field(default_factory=dict)  # bytes by name: RAM, CUDA0 …
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """Exactly one of: a path, a Hugging Face repository, or the demo model."""
-
-    path: Path | None = key(None, "A GGUF file; of a split model, the first part.")
-    repo: str | None = key(
-        None,
-        "A Hugging Face repository, owner/name.",
-        what="a Hugging Face repository, owner/name",
-        pattern=r"[\w.-]+/[\w.-]+",
-    )
-    file: str | None = key(
-        None, "The GGUF file in it; of a split one, the first part.", what="a file name", pattern=r"[^\s\\]+"
-    )
-    quant: str | None = key(
-        None,
-        "Which quantisation of the repository, in place of a file: Q4_K_M. With neither, it is Q4_K_M, else "
-        "Q8_0, else the first file.",
-        what="a quantisation such as Q4_K_M",
-        pattern=r"[\w.-]+",
-    )
-    demo: bool = False
-    projector: str | None = None  # in the repository, once it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,11 +311,12 @@ class Profile:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # translations made while parsing ``args``, and the like
     leave_bytes: Mapping[str, int] = field(default_factory=dict)  # what of each memory is not ours, by name
+    is_helper: bool = False  # config.yaml serves it next to its first one
 
     @property
     def can_start(self) -> bool:
         """Whether there is something to run; else it can only be extended."""
-        return self.model != ModelSource() or bool(self.engine.command) or self.lend.is_worker
+        return self.model.is_named or bool(self.engine.command) or self.lend.is_worker
 
     @property
     def wants_gpu(self) -> bool:

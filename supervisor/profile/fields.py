@@ -14,7 +14,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from . import definition, peer, served_profile
+from . import definition, model_source, peer, served_profile
+from .declare import NAME_PATTERN
 from .field_kinds import (
     Choice,
     FilePath,
@@ -46,6 +47,10 @@ SECTIONS = {
     MEMORY: "What the program of a command takes of each memory: RAM, and GPUs by llama.cpp's names (CUDA0, "
     "Vulkan0, MTL0). Without it, what was measured of the RAM the last time.",
     "model": "The model: a path, a Hugging Face repository and file, or 'demo'.",
+    model_source.DRAFT: "What proposes tokens that the model then checks: 'mtp' (or eagle3, dflash, dspark), "
+    "a path, a repository with its quantisation, or a mapping.",
+    model_source.PROJECTOR: "What turns images and sound into tokens: a path, a mapping, or 'off' for none. "
+    "Without it, the repository's own is taken if model.quant says which file.",
     "server": "llama-server options by their long or short names, without the dashes; null takes back an "
     "inherited one.",
     "args": "A raw llama-server option list, as a text or a list; it is added to 'server'.",
@@ -65,7 +70,7 @@ SECTIONS = {
 RECORDS: dict[str, type[Any]] = {
     "match": definition.Match,
     "engine": definition.Engine,
-    "model": definition.ModelSource,
+    "model": model_source.ModelSource,
     "listen": definition.ListenSettings,
     "lend": LentMemory,
     "gateway": definition.GatewaySettings,
@@ -129,7 +134,7 @@ def _number(attribute: str, limits: Mapping[str, Any]) -> Kind:
 
 _EXTENDS = Field(
     "extends",
-    Text("a profile name (small letters, digits, '.', '_' and '-')", definition.NAME_PATTERN),
+    Text("a profile name (small letters, digits, '.', '_' and '-')", NAME_PATTERN),
     "The profile that this one is based on.",
 )
 _TOP = tuple(_declared("", definition.Profile))

@@ -12,16 +12,23 @@ from pathlib import Path, PureWindowsPath
 from ..errors import UsageError
 from ..options.file_options import FILES, WRITTEN, from_home, map_paths, paths_in
 from ..options.launch_words import CommandLine
-from .definition import ModelSource, Profile
+from .definition import Profile
 from .jsonschema import FIRST_LINE
 from .launch_texts import read_launch
 from .layers import Layer, LayerBuilder, Value, add_command_line
 from .load_layers import load
+from .model_source import ModelSource
 from .resolve import resolve_each, resolve_layer
 from .store import ProfileStore
 from .yaml_nodes import Mark
 from .yaml_text import render, rows_of_values
 
+MODEL_PATHS = {
+    "model.path": "model",
+    "model.draft.path": "spec-draft-model",
+    "model.projector.path": "mmproj",
+}
+"""Keys that name a file, and the options that are kept there."""
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
 # How Hugging Face and LM Studio keep a file, and the models that this program has profiles for.
 _REPOSITORIES = (
@@ -161,7 +168,7 @@ def _profile_text(layer: Layer, notes: tuple[str, ...]) -> str:
 
 def _file_values(layer: Layer) -> Iterator[tuple[str, str, Value]]:
     """The key, the option's name and the value of all that names a file."""
-    for key, name in (("model.path", "model"), *((f"server.{name}", name) for name in FILES)):
+    for key, name in (*MODEL_PATHS.items(), *((f"server.{name}", name) for name in FILES)):
         if key in layer.values:
             yield key, name, layer.values[key]
 
@@ -170,7 +177,7 @@ def _with_whole_paths(layer: Layer, folders: Sequence[Path]) -> Layer:
     """A relative path becomes a whole one if the file is there: the profile does not know these folders."""
     values = dict(layer.values)
     for key, name, value in _file_values(layer):
-        if key == "model.path":
+        if key in MODEL_PATHS:
             values[key] = replace(value, value=Path(_whole(str(value.value), folders)))
         elif isinstance(value.value, str | tuple):
             changed = map_paths(name, value.value, lambda path: _whole(path, folders))

@@ -11,18 +11,21 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import get_args
 
 from ..errors import UsageError
-from ..options.file_options import FILES
+from ..options.file_options import FILES, is_of_the_hub
 from ..options.launch_words import CommandLine, is_variable, option_list
 from ..options.meanings import SECRETS, canonical, nearest, understand
 from ..options.option_types import OptionValue
 from ..options.option_values import OptionKind, option_kind
 from ..options.parse import ParsedOptions, normalise, parse_arguments
-from .definition import Origin
+from .declare import Origin
 from .field_kinds import Invalid, read_json
 from .fields import BY_KEY
 from .misplaced import OWN_KEYS, place_of_key
+from .model_source import DraftType
 from .yaml_nodes import Items, Mark, Problem, Scalar, Table, TableEntry, YamlNode, is_null, kind_name
 
 FieldReader = Callable[[YamlNode], object]
@@ -258,11 +261,11 @@ def _alias(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
     builder.read("aliases", Items(tuple(Scalar(name, name, mark) for name in names), mark), mark, written)
 
 
-def _path(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+def add_path(builder: LayerBuilder, text: str, mark: Mark, written: str, section: str = "model") -> None:
     if IS_ADDRESS.match(text):
-        return add_address(builder, text, mark, written)
+        return add_address(builder, text, mark, written, section)
     path = _from_home(text)
-    return builder.read("model.path", Scalar(path, path, mark), mark, written)
+    return builder.read(f"{section}.path", Scalar(path, path, mark), mark, written)
 
 
 def _from_home(path: str) -> str:
@@ -271,32 +274,63 @@ def _from_home(path: str) -> str:
     return path.replace("\\", "/") if path.startswith("~\\") else path
 
 
-def add_repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+def add_repository(
+    builder: LayerBuilder, text: str, mark: Mark, written: str, section: str = "model"
+) -> None:
     """Add a model of the hub: ``owner/name``, ``owner/name:QUANT`` or its URL."""
     if IS_ADDRESS.match(text):
-        return add_address(builder, text, mark, written)
+        return add_address(builder, text, mark, written, section)
     repo, colon, quant = text.partition(":")
-    builder.read("model.repo", Scalar(repo, repo, mark), mark, written)
+    builder.read(f"{section}.repo", Scalar(repo, repo, mark), mark, written)
     if colon:
-        builder.read("model.quant", Scalar(quant, quant, mark), mark, written)
+        builder.read(f"{section}.quant", Scalar(quant, quant, mark), mark, written)
     return None
 
 
-def add_address(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+def add_address(builder: LayerBuilder, text: str, mark: Mark, written: str, section: str = "model") -> None:
     """Add a model that is named by its URL."""
     found = _HUGGING_FACE_URL.fullmatch(text)
     if not found:
         problem = f"only models on Hugging Face are fetched; download {text} and name its path"
-        return builder.problem(mark, written or "model", problem)
-    for key, part in zip(("model.repo", "model.file"), found.groups(), strict=True):
+        return builder.problem(mark, written or section, problem)
+    for key, part in zip((f"{section}.repo", f"{section}.file"), found.groups(), strict=True):
         if part:
             builder.read(key, Scalar(part, part, mark), mark, written)
+    return None
+
+
+def add_draft(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+    """Add a draft by its kind, its place at the hub, or its path."""
+    if text in get_args(DraftType):
+        builder.put("model.draft.type", text, mark, written)
+    elif is_of_the_hub(text):
+        add_repository(builder, text, mark, written, "model.draft")
+    else:
+        add_path(builder, text, mark, written, "model.draft")
+
+
+def _types(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+    """Of ``--spec-type`` a draft's kind is a key of the model; those that need no draft stay an option."""
+    kinds = [kind.strip() for kind in text.split(",")]
+    drafts = [kind.removeprefix("draft-") for kind in kinds if kind.startswith("draft-")]
+    if len(drafts) > 1:
+        return builder.problem(mark, written or "server.spec-type", "a model has one draft only")
+    if drafts:
+        word = Scalar(drafts[0], drafts[0], mark)
+        builder.read("model.draft.type", word, mark, written)
+    if others := [kind for kind in kinds if not kind.startswith("draft-")]:
+        builder.put("server.spec-type", ",".join(others), mark, written)
     return None
 
 
 _SPECIAL: dict[str, Callable[[LayerBuilder, str, Mark, str], None]] = {
     "alias": _alias,
     "hf-repo": add_repository,
-    "model": _path,
+    "model": add_path,
     "model-url": add_address,
+    "spec-draft-model": partial(add_path, section="model.draft"),
+    "spec-draft-hf": partial(add_repository, section="model.draft"),
+    "spec-type": _types,
+    "mmproj": partial(add_path, section="model.projector"),
+    "mmproj-url": partial(add_address, section="model.projector"),
 }

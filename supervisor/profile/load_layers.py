@@ -26,10 +26,13 @@ from .layers import (
     Layer,
     LayerBuilder,
     add_args,
+    add_draft,
     add_entries,
+    add_path,
     add_repository,
 )
 from .misplaced import meant_in, place_of_key, section_in_comment, without_blank
+from .model_source import DRAFT, PROJECTOR
 from .peer import Peer
 from .served_profile import ServedProfile
 from .settings import SETTINGS_NAME, SETTINGS_ONLY, SHARED_SECTIONS, OwnSections
@@ -166,6 +169,25 @@ def _repository(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
         builder.read("model.repo", node, mark)
 
 
+def _draft(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    builder.clear(DRAFT)  # the word says all of it
+    add_draft(builder, node.text, mark, DRAFT)
+
+
+def _projector(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    """``off``, or a path."""
+    builder.clear(PROJECTOR)
+    if node.text in {"off", "none"}:
+        builder.put("server.mmproj-auto", value=False, mark=mark, written=PROJECTOR)
+    else:
+        add_path(builder, node.text, mark, PROJECTOR, PROJECTOR)
+
+
+def _draft_repository(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    """As of the model."""
+    add_repository(builder, node.text, mark, f"{DRAFT}.repo", DRAFT)
+
+
 def _listen(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
     """``127.0.0.1:9000``, ``[::1]:9000``, a port, or a host."""
     text = node.text.strip()
@@ -183,6 +205,9 @@ SHORT_FORMS: dict[str, Callable[[LayerBuilder, Scalar, Mark], None]] = {
     "model": _model,
     "listen": _listen,
     "model.repo": _repository,
+    DRAFT: _draft,
+    f"{DRAFT}.repo": _draft_repository,
+    PROJECTOR: _projector,
     "gateway": lambda builder, node, mark: builder.read("gateway.mode", node, mark, "gateway"),
     "engine.ready": lambda builder, node, mark: builder.read("engine.ready.path", node, mark, "engine.ready"),
 }

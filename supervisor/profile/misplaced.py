@@ -16,6 +16,10 @@ OWN_KEYS = {
     "hf-repo": "model.repo",
     "hf-file": "model.file",
     "alias": "aliases",
+    "spec-draft-model": "model.draft.path",
+    "spec-draft-hf": "model.draft.repo",
+    "mmproj": "model.projector.path",
+    "mmproj-url": "model.projector.file",
 }
 """The options of llama-server for which a profile has a key of its own."""
 _OF_A_MODEL = {"hf", "hf-repo", "hf-file", "huggingface", "hugging-face", "url", "name", "id", "hub"}

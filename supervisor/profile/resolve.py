@@ -16,9 +16,11 @@ from ..options.option_types import OptionValue
 from ..options.option_values import words_of
 from ..paths import Paths
 from . import fields
-from .definition import NAME_PATTERN, Engine, Placement, Profile
+from .declare import NAME_PATTERN
+from .definition import Engine, Placement, Profile
 from .layers import Layer, Value
 from .load_layers import UserSettings, load_file, overrides_layer, read_settings
+from .model_source import contradictions, replaced_models
 from .settings import SETTINGS_NAME
 from .store import ProfileStore, StoredProfile
 from .worker_address import WORKER, Worker, parse_workers
@@ -37,8 +39,6 @@ _PLACING_OPTIONS = (
     *("override-tensor", "tensor-split", "split-mode", "main-gpu"),
 )
 PLACING = frozenset(f"server.{option}" for option in _PLACING_OPTIONS)
-_MODEL_KEYS = frozenset(("model.demo", "model.path", "model.repo", "model.file", "model.quant"))
-_IN_REPO = {"model.file", "model.quant"}
 # The repositories that hold one model each; of a split model the first part is named.
 _KNOWN_FILES = {
     "ggml-org/gpt-oss-20b-GGUF": "gpt-oss-20b-mxfp4.gguf",
@@ -108,7 +108,9 @@ def _resolved(layer: Layer, files: _ReadOnce, overrides: Mapping[str, str] = _NO
     problems += _contradictions(merged)
     if problems:
         raise config_error(problems)
-    return replace(_profile(layer.name, merged, layers, lineage), leave_bytes=settings.leave_bytes)
+    profile = _profile(layer.name, merged, layers, lineage)
+    is_helper = layer.name in [each.profile for each in settings.serve[1:]]
+    return replace(profile, leave_bytes=settings.leave_bytes, is_helper=is_helper)
 
 
 def engine_settings(store: ProfileStore) -> Engine:
@@ -182,10 +184,7 @@ def _replaced(layer: Layer) -> frozenset[str]:
     replaced = layer.cleared | _other_placement(layer)
     if _ENGINE_KEYS & layer.values.keys():
         replaced |= _ENGINE_KEYS
-    given = _MODEL_KEYS & layer.values.keys()
-    if given:
-        replaced |= _MODEL_KEYS if given - _IN_REPO else _MODEL_KEYS - {"model.repo"}
-    return replaced
+    return replaced | replaced_models(layer.values.keys(), layer.cleared)
 
 
 def _other_placement(layer: Layer) -> frozenset[str]:
@@ -227,12 +226,7 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
             problems.append(_at(merged[small], small, most))
     source = merged.get("engine.source")
     is_command = source is not None and source.value == "command"
-    for key, needs, why in _NEEDS:
-        if key in merged and needs not in merged:
-            problems.append(_at(merged[key], key, f"{needs} is missing: {why}"))
-    if merged.keys() >= _IN_REPO:
-        only_one = "model.file names the file already; take one of both out"
-        problems.append(_at(merged["model.quant"], "model.quant", only_one))
+    problems += [_at(merged[key], key, why) for key, why in contradictions(merged)]
     problems += _mixed_placement(merged)
     problems += _workers_by_hand(merged)
     problems += _of_a_worker(merged) if "lend.listen" in merged else []
@@ -318,10 +312,6 @@ _ORDERED = (
     ("match.ram.min", "match.ram.max"),
     ("restart.backoff", "restart.backoff-limit"),
     ("health.start-timeout", "health.start-limit"),
-)
-_NEEDS = (
-    ("model.quant", "model.repo", "a quantisation is one of a repository's files"),
-    ("model.file", "model.repo", "a file of its own is model.path"),
 )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .declare import key
-from .definition import NAME_PATTERN, Origin
+from .declare import NAME_PATTERN, Origin, key
 
 
 @dataclass(frozen=True, slots=True)

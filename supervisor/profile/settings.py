@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .definition import Origin
+from .declare import Origin
 from .field_kinds import FilePath, Invalid, nearest, size
 from .fields import PEER_FIELDS, SERVE_FIELDS, Field
 from .peer import Peer, name_of_host, url_problem

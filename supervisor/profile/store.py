@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import NotFound, PermissionDenied, UsageError, similar_names
 from ..files import replace_file
-from .definition import NAME_PATTERN
+from .declare import NAME_PATTERN
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..home.orphan import MARK_VARIABLE, mark_of, take_generation_lock
 from ..home.places import (
@@ -20,7 +19,7 @@ from ..home.places import (
     record_file,
     server_log_name,
 )
-from ..home.records import DEMO, Record, read_record, remember_out_of_memory, write_record
+from ..home.records import DEMO, KeptFailure, Record, read_record, remember_out_of_memory, write_record
 from ..locks import Lock
 from ..memory.engine_figures import FigureHistory, keep_measured, measured
 from ..paths import Paths
@@ -168,15 +167,10 @@ class Instance:
         )
 
 
-def failure_of(server: Server) -> dict[str, Any] | None:
+def failure_of(server: Server) -> KeptFailure | None:
     """The last failure with the log lines before it, or None."""
     failure = server.failure
     if failure is None:
         return None
-    return {
-        "kind": failure.kind,
-        "message": failure.message,
-        "hint": failure.hint,
-        "at": iso(server.failed_at) if server.failed_at else None,
-        "log_tail": list(server.failure_tail),
-    }
+    at = iso(server.failed_at) if server.failed_at else None
+    return KeptFailure(failure.kind, failure.message, failure.hint, at, tuple(server.failure_tail))

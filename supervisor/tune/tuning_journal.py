@@ -13,14 +13,15 @@ import json
 import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..decoding import decode, parse
 from ..disk import cannot_write
 from ..errors import AlreadyRunning, SupervisorError
-from ..files import JsonFile
+from ..files import NOT_OURS, JsonFile
 from ..home.identity import ourselves
 from ..locks import Lock, held_by
 from ..measure.measurement import Workload
@@ -82,7 +83,8 @@ class TuningJournal:
         self._results: dict[tuple[Candidate, int, bool], deque[TrialResult]] = defaultdict(deque)
         self._unfinished: dict[Candidate, set[str]] = defaultdict(set)  # by the boots in which they began
         for line in self._lines():
-            self._take(line)
+            with suppress(*NOT_OURS):  # a disk that lost a block of it
+                self._take(line)
 
     def decided(self, workload: Workload, look_seconds: float) -> None:
         self.workload, self.look_seconds = workload, look_seconds
@@ -110,8 +112,8 @@ class TuningJournal:
 
     def _take(self, line: Mapping[str, Any]) -> None:
         if "workload" in line:
-            self.workload = Workload(**line["workload"])
-            self.look_seconds = float(line["look_seconds"])
+            seconds = float(line["look_seconds"])
+            self.workload, self.look_seconds = decode(Workload, line["workload"]), seconds
         elif "begun" in line:
             self._unfinished[_candidate(line["begun"])].add(str(line["boot"]))
         elif "ended" in line:
@@ -159,12 +161,8 @@ class TuningJournal:
 
 def _parsed(content: bytes) -> Iterator[dict[str, Any]]:
     for line in content.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # a disk that lost a block of it
-        if isinstance(row, dict):
-            yield row
+        with suppress(ValueError):  # as above
+            yield parse(line)
 
 
 def _key(trial: Trial) -> tuple[Candidate, int, bool]:

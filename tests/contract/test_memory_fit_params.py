@@ -23,7 +23,9 @@ from supervisor.memory.engine_figures import MOST, AskedFigures, EngineFigures, 
 from supervisor.memory.fit_params import ask, figures_for, tool_of
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import Settings, settings_of
+from supervisor.memory.verdict import judge
 from supervisor.model.demo import ensure_demo
+from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.metadata import Model
 from supervisor.model.open import open_model
 from supervisor.options.meanings import pinned
@@ -31,6 +33,7 @@ from supervisor.options.parse import parse_arguments
 from tests.fakes.binaries import script
 
 from ..fakes.architectures import write_shape
+from ..fakes.projectors import Projector
 from ..fakes.shapes import write_sparse
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
@@ -305,3 +308,19 @@ def test_the_real_tool_is_asked_about_an_architecture_that_the_formula_does_not_
     assert {found.weights.source, found.context.source, found.compute.source} == {"engine"}
     assert found.context.bytes // MIB == 41  # the states of two conversations, of which we know nothing
     file.unlink()
+
+
+@engine
+def test_an_architecture_that_the_engine_does_not_know_either_has_no_figures_and_is_refused_nowhere(
+    real: Build, tmp_path: Path
+) -> None:
+    file = tmp_path / "invented.gguf"
+    shape = Projector("gemma3", 64).shape
+    write_gguf(file, {"general.architecture": "invented", "invented.block_count": 4}, list(shape.tensors))
+    model = open_model(file)
+    settings = launch("-c 8192", model)
+    assert ask(real, file, settings) is None
+    ours = account(model, settings, [Pool("RAM", MIB, MIB)], cpu_features=(), flavour="cpu")
+    verdict = judge(ours, "strict")
+    assert (verdict.status, verdict.refused) == ("does not fit", False)
+    assert "does not know the architecture invented" in " ".join(ours.notes)

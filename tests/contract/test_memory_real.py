@@ -13,12 +13,15 @@ from supervisor.hardware.detection import detect
 from supervisor.memory.accounts import Account, Pool
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import settings_of
+from supervisor.memory.projector import projector_bytes
+from supervisor.model.demo import ensure_demo
 from supervisor.model.metadata import Model
 from supervisor.model.open import open_model
 from supervisor.options.parse import parse_arguments
-from tests.memory_engine import ask
+from tests.memory_engine import ask, ask_about_projector
 
 from ..fakes.architectures import true_shapes, write_shape
+from ..fakes.projectors import TRUE_PROJECTORS, write_projector
 from ..fakes.shapes import write_sparse
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
@@ -100,3 +103,17 @@ def test_and_so_it_is_for_other_architectures(name: str, options: str, tmp_path:
     sums = measured.weights_bytes + measured.context_bytes + measured.compute_bytes
     assert planned.weights.bytes + planned.context.bytes + planned.compute.bytes >= 0.98 * sums
     file.unlink()
+
+
+@pytest.mark.parametrize("name", TRUE_PROJECTORS)
+def test_and_for_projectors(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "mmproj.gguf"
+    try:
+        write_projector(file, TRUE_PROJECTORS[name])
+    except SupervisorError as error:
+        pytest.skip(str(error))
+    model = open_model(file)
+    planned = projector_bytes(model, flash=True)
+    said = ask_about_projector(Path(SERVER), ensure_demo(tmp_path), ["--mmproj", str(file), "-c", "512"])
+    assert planned.compute == pytest.approx(said - planned.weights, rel=0.15)
+    assert planned.weights + planned.compute >= 0.98 * said

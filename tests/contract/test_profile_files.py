@@ -12,9 +12,12 @@ from click.testing import CliRunner
 from supervisor.cli.profile import profile as profile_command
 from supervisor.errors import NetworkError, NotFound
 from supervisor.model.demo import ensure_demo
+from supervisor.model.gguf import Tensor, TensorType
+from supervisor.model.gguf_writer import write_gguf
+from supervisor.model.open import open_model
 from supervisor.paths import Paths
 from supervisor.prepare.hub_choice import with_hub_files
-from supervisor.prepare.model_at_hand import get_model, path_of
+from supervisor.prepare.model_at_hand import Misfit, get_model, path_of
 from supervisor.prepare.prepare import preview
 from supervisor.prepare.profile_files import demand_files, missing_files, with_whole_paths
 from supervisor.profile.resolve import resolve
@@ -46,21 +49,39 @@ def paths(tmp_path, monkeypatch):
     return found
 
 
+def projector_file(path, width=384):
+    """What comes out of it is ``width`` wide."""
+    write_gguf(
+        path,
+        {"general.architecture": "clip", "clip.has_vision_encoder": True},
+        [Tensor("mm.2.weight", (32, width), TensorType.F32)],
+    )
+    return path
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    model = ensure_demo(tmp_path / "demo").read_bytes()
+    model, projector = (
+        ensure_demo(tmp_path / "demo").read_bytes(),
+        projector_file(tmp_path / "p").read_bytes(),
+    )
     with FakeHub() as fake:
         fake.add(
             REPO,
             {
-                "mmproj-tiny-F16.gguf": b"GGUF",
-                "mmproj-tiny-Q8_0.gguf": b"GGUF",
+                "mmproj-tiny-F16.gguf": projector,
+                "mmproj-tiny-Q8_0.gguf": projector,
                 "tiny-F16.gguf": model,
                 "tiny-Q4_K_M.gguf": model,
                 "tiny-Q8_0.gguf": model,
             },
         )
         fake.add("me/text-GGUF", {"text.gguf": model})
+        fake.add("me/small-GGUF", {"small-Q4_K_M.gguf": model, "small-Q8_0.gguf": model})
+        fake.add("me/eyes-GGUF", {"other.gguf": projector_file(tmp_path / "p", 512).read_bytes()})
+        fake.add(
+            "me/heads-GGUF", {"tiny-Q8_0.gguf": model, "mtp-tiny-Q4_0.gguf": b"", "mtp-tiny-Q8_0.gguf": b""}
+        )
         monkeypatch.setenv("HF_ENDPOINT", fake.api.url())
         yield fake
 
@@ -79,19 +100,26 @@ def resolved(paths, text):
 
 def test_the_quantisation_is_found_with_the_projector_that_belongs_to_it(paths, hub):
     found = with_hub_files(resolved(paths, f"model: {{repo: {REPO}, quant: f16}}\n"), paths)
-    assert (found.model.file, found.model.projector) == ("tiny-F16.gguf", "mmproj-tiny-F16.gguf")
+    assert (found.model.file, found.model.projector_file) == ("tiny-F16.gguf", "mmproj-tiny-F16.gguf")
     assert found.server["mmproj"] == str(paths.models / REPO / "mmproj-tiny-F16.gguf")
 
 
-@pytest.mark.parametrize("server", ["no-mmproj: true", "mmproj: /x.gguf", "mmproj-url: http://x/y"])
-def test_no_projector_is_taken_where_the_profile_says_something_else(paths, hub, server):
-    profile = resolved(paths, f"model: {{repo: {REPO}}}\nserver: {{{server}}}\n")
-    found = with_hub_files(profile, paths)
-    assert (found.model.file, found.model.projector, found.server) == (
-        "tiny-Q4_K_M.gguf",
-        None,
-        profile.server,
-    )
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ("}\nserver: {no-mmproj: true", None),
+        (", projector: off", None),
+        (", projector: /x.gguf", str(Path("/x.gguf"))),
+        ("}\nserver: {mmproj: /x.gguf", str(Path("/x.gguf"))),
+        (", projector: {file: mmproj-tiny-Q8_0.gguf}", "me/tiny-GGUF/mmproj-tiny-Q8_0.gguf"),
+        (", projector: {repo: you/eyes, file: p.gguf}", "you/eyes/p.gguf"),
+        ("}\nserver: {mmproj-url: 'https://hf.co/you/eyes/resolve/main/p.gguf'", "you/eyes/p.gguf"),
+    ],
+)
+def test_a_projector_that_the_profile_names_is_taken_and_none_else(paths, hub, said, taken):
+    found = with_hub_files(resolved(paths, f"model: {{repo: {REPO}{said}}}\n"), paths)
+    assert found.model.file == "tiny-Q4_K_M.gguf"
+    assert found.server.get("mmproj") == (taken and str(paths.models / taken))
 
 
 def test_a_repository_without_projector_needs_none(paths, hub):
@@ -109,7 +137,7 @@ def test_what_was_downloaded_is_found_again_without_the_hub(paths, hub):
     profile = resolved(paths, f"model: {{repo: {REPO}, quant: Q8_0}}\n")
     found = with_hub_files(profile, paths)
     get_model(found, paths, Silent())
-    assert Path(found.server["mmproj"]).read_bytes() == b"GGUF"
+    assert open_model(Path(str(found.server["mmproj"]))).architecture == "clip"
     hub.api.close()
     assert with_hub_files(profile, paths) == found
     assert path_of(profile, paths) == paths.models / REPO / "tiny-Q8_0.gguf"
@@ -142,6 +170,62 @@ def test_plan_without_the_hub_says_what_it_cannot_know(paths, hub):
     assert any("cannot be reached" in note for note in preview("mine", {}, paths).notes)
 
 
+@pytest.mark.parametrize(
+    ("draft", "file"),
+    [
+        ("'me/small-GGUF:Q8_0'", "me/small-GGUF/small-Q8_0.gguf"),
+        ("{repo: me/small-GGUF}", "me/small-GGUF/small-Q4_K_M.gguf"),
+        ("{repo: 'me/small-GGUF:q8_0', type: simple}", "me/small-GGUF/small-Q8_0.gguf"),
+        ("{repo: me/heads-GGUF, quant: Q4_0, type: mtp}", "me/heads-GGUF/mtp-tiny-Q4_0.gguf"),
+        ("{file: mtp-x.gguf}", "me/heads-GGUF/mtp-x.gguf"),
+        ("mtp", "me/heads-GGUF/mtp-tiny-Q8_0.gguf"),
+        ("eagle3", None),
+        ("d.gguf", "d.gguf"),
+    ],
+)
+def test_the_draft_is_the_file_that_llama_server_would_take(paths, hub, draft, file):
+    text = f"model: {{repo: me/heads-GGUF, quant: Q8_0, draft: {draft}}}\n"
+    found = with_hub_files(resolved(paths, text), paths)
+    assert found.server.get("spec-draft-model") == (file and str(paths.models / file))
+
+
+def test_a_draft_is_downloaded_and_named_in_the_plan_with_its_type(paths, hub):
+    write(paths, f"model: {{repo: {REPO}, quant: Q8_0, draft: 'me/small-GGUF:Q8_0'}}\n")
+    found = preview("mine", {}, paths)
+    file = paths.models / "me" / "small-GGUF" / "small-Q8_0.gguf"
+    words = [*found.plan.argv, ""]
+    assert words[words.index("--spec-draft-model") + 1] == str(file)
+    assert words[words.index("--spec-type") + 1] == "draft-simple"
+    assert str(file) in found.plan.model_files
+    assert any(note.startswith("the draft model takes ") for note in found.notes)
+    assert any(note.startswith("the projector takes ") for note in found.notes)
+    get_model(with_hub_files(saved(paths, "mine"), paths), paths, Silent())
+    before, after = found.plan.digest, preview("mine", {}, paths).plan.digest
+    assert open_model(file).architecture == "gpt-oss"
+    file.write_bytes(file.read_bytes() + b" ")
+    assert len({before, after, preview("mine", {}, paths).plan.digest}) == 3  # another file is another launch
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("draft: mtp}", "model.draft: mtp has no head for several tokens"),
+        ("draft: eagle3}", "eagle3 has no file for eagle3"),
+        ("draft: other.gguf}", "its tokenizer.ggml.model is llama, that of this one gpt2"),
+        ("projector: {repo: me/eyes-GGUF, file: other.gguf}}", "nothing in it is 384 wide"),
+        ("projector: other.gguf}", "is no projector, but a model (llama)"),
+    ],
+)
+def test_what_is_made_for_another_model_is_refused_before_it_is_downloaded(paths, hub, model, said):
+    values = {"general.architecture": "llama", "tokenizer.ggml.model": "llama"}
+    write_gguf(paths.models / "other.gguf", values, [Tensor("output.weight", (32, 64), TensorType.F32)])
+    write(paths, f"model: {{repo: me/text-GGUF, {model}\n")
+    with pytest.raises(Misfit, match=r"mine.yaml:1:\d+: model\.") as raised:
+        preview("mine", {}, paths)
+    assert said in str(raised.value)
+    assert not (paths.models / "me").exists()
+
+
 # Files of options
 
 
@@ -158,10 +242,11 @@ server:
 def test_every_relative_path_is_under_the_models_folder(paths, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    server = resolved(paths, FILES).server
+    profile = resolved(paths, FILES)
+    server = profile.server
+    assert profile.model.projector_path == paths.models / "vision" / "p.gguf"
     models = paths.models
     assert server == {
-        "mmproj": str(models / "vision" / "p.gguf"),
         "chat-template-file": str(tmp_path / "t.jinja"),
         "lora-scaled": f"{models / 'a.gguf'}:0.5,{Path('/l/b.gguf')}:2",
         "slot-save-path": str(models / "slots"),
@@ -176,12 +261,12 @@ def test_a_missing_file_is_named_by_its_key_at_start_and_in_plan(paths):
         demand_files(profile)
     file = paths.profiles / "mine.yaml"
     assert str(raised.value).splitlines() == [
-        f"{file}:3:3: server.mmproj: there is no {paths.models / 'p.gguf'}",
+        f"{file}:3:3: model.projector.path: there is no {paths.models / 'p.gguf'}",
         f"{file}:4:3: server.grammar-file: there is no {Path('/no/g.gbnf')}",
     ]
     notes = preview("mine", {}, paths).notes
     assert notes[:2] == (
-        f"server.mmproj: there is no {paths.models / 'p.gguf'}",
+        f"model.projector.path: there is no {paths.models / 'p.gguf'}",
         f"server.grammar-file: there is no {Path('/no/g.gbnf')}",
     )
 
@@ -192,7 +277,7 @@ def test_a_missing_model_is_named_by_its_key_once_and_before_the_other_files(pat
     with pytest.raises(NotFound) as raised:
         demand_files(profile)
     assert str(raised.value).splitlines()[0] == said
-    with pytest.raises(NotFound, match=r"^\S+: server.mmproj: "):
+    with pytest.raises(NotFound, match=r"^\S+: model.projector.path: "):
         demand_files(replace(profile, model=replace(profile.model, path=None)))
     notes = preview("mine", {}, paths).notes
     assert f"what it takes of the memory is not known: {said}" in notes
@@ -228,7 +313,7 @@ def test_import_makes_a_path_whole_if_the_file_is_there(paths, tmp_path, monkeyp
     _, err = run("--name", "mine", line)
     profile = saved(paths, "mine")
     assert profile.model.path == tmp_path / "llm" / "models" / "chat.gguf"
-    assert profile.server["mmproj"] == str(tmp_path / "llm" / "models" / "p.gguf")
+    assert profile.model.projector_path == tmp_path / "llm" / "models" / "p.gguf"
     assert profile.server["chat-template-file"] == str(paths.models / "t.jinja")
     assert f"model.path: {profile.model.path} is there" in err
     places = f"{tmp_path / 'llm'} and {tmp_path} and {paths.models}"

@@ -108,6 +108,7 @@ def of_another_shape(path):
         lambda path: path.write_bytes(b"no database, but long enough to be taken for one" * 100),
         lambda path: path.write_bytes(path.read_bytes()[:5000]),
         lambda path: path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 4096),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"WITHOUT ROWID", b"WITHOUT ROWI\x8f")),
         of_another_shape,
     ],
 )

@@ -22,6 +22,7 @@ from supervisor.paths import Paths
 from ..fakes.launching import end_daemon, without_waits
 
 BUILT, EMBEDDED = "GOSS_TEST_LLAMA_SERVER", "GOSS_TEST_EMBEDDED_PYTHON"
+KEPT = ("PATH", "LANG", "PIP_CERT", "PIP_USE_DEPRECATED", "SYSTEMROOT", "TEMP", "USERPROFILE")
 PATIENCE = 60.0  # seconds; the bound of every wait, never its length
 
 
@@ -36,7 +37,7 @@ class Home:
 
     @property
     def env(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "PIP_CERT") if name in os.environ}
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         return {
             **kept,
             "HOME": str(self.root / "nobody"),

@@ -27,6 +27,7 @@ VICTIM = "smollm2"
 CLIENTS, KILLS = 4, 3
 QUESTIONS = 4  # one for each client
 COMPLETIONS = "/v1/completions"
+MIB = 1024**2
 
 
 @pytest.fixture
@@ -124,6 +125,48 @@ class Answers:
             await self._more.wait_for(
                 lambda: all(len(self.texts[name, number]) >= count for number, count in wanted.items())
             )
+
+
+# A draft
+
+
+def test_a_model_that_drafts_for_itself_is_nearly_always_right_and_requests_and_metrics_say_so(
+    built_home, models
+):
+    file = models / SMOLLM2
+    add(built_home, "base-of-both", file)
+    drafting = {"extends": "base-of-both", "model": {"path": str(file), "draft": {"path": str(file)}}}
+    built_home.profile("drafting", json.dumps(drafting))
+    plan = json.loads(built_home.run("plan", "drafting", "--json").stdout)
+    alone, both = needs(built_home, "base-of-both"), needs(built_home, "drafting")
+    assert 140 * MIB < both - alone < 170 * MIB  # weights 92, context 45, buffer 17
+    assert plan["model_files"] == [str(file)] * 2
+    wrong = drafting["model"] | {"draft": str(models / GEMMA3)}
+    built_home.profile("wrong", json.dumps(drafting | {"model": wrong}))
+    assert (
+        "tokenizer.ggml.model is llama, that of this one gpt2"
+        in built_home.run("plan", "wrong", code=78).stderr
+    )
+
+    built_home.run("start", "drafting", "--detach")
+    clients = Clients(built_home.root, built_home.port)
+
+    async def run():
+        await all_ready(clients)
+        question = {"prompt": "One, two, three,", "max_tokens": 24, "temperature": 0}
+        answer = json.loads((await clients.ask(COMPLETIONS, question).result()).body)
+        drafted, right = (answer["timings"][name] for name in ("draft_n", "draft_n_accepted"))
+        assert 0.8 * drafted < right <= drafted
+        assert drafted > 8
+        [request] = await clients.requests()
+        assert (request["drafted_tokens"], request["accepted_tokens"]) == (drafted, right)
+        shown = await asyncio.to_thread(built_home.run, "requests")
+        assert f"{right} of {drafted} drafted tokens were right" in shown.stdout
+        metrics = (await clients.get("/metrics")).body.decode()
+        for name, count in (("", drafted), ("_accepted", right)):
+            assert f'goss_supervisor_drafted_tokens{name}_total{{profile="drafting"}} {count}.0' in metrics
+
+    asyncio.run(run())
 
 
 # Where memory is short
@@ -244,8 +287,6 @@ def copied(home, models, number):
         if name in FILES:
             made["model"] = {"path": str(models / FILES[name])} if FILES[name] else "demo"
         made["server"] = made.get("server", {}) | SMALL
-        if made.get("role") == "embedding":
-            made["server"]["pooling"] = "mean"  # which the file of the real one says
         made |= {"listen": {"port": home.port}, "guardrails": "relaxed", "engine": {"flavour": "cpu"}}
         home.profile(name, json.dumps(made))
     return yaml.safe_load(settings[number]) | {"engine": {"path": os.environ[BUILT]}}

@@ -171,7 +171,10 @@ def _ending(p: Projector) -> Iterator[Tensor]:
             yield from (*_matrix("mm.1", merged, p.text), *_matrix("mm.2", p.text, p.text))
         case "internvl":
             yield from (_float("mm.model.mlp.0.weight", merged), *_vector("mm.model.mlp.0", merged))
-            yield from (*_matrix("mm.model.mlp.1", merged, p.text), *_matrix("mm.model.mlp.3", p.text, p.text))
+            yield from (
+                *_matrix("mm.model.mlp.1", merged, p.text),
+                *_matrix("mm.model.mlp.3", p.text, p.text),
+            )
 
 
 def _matrix(name: str, row: int, rows: int, *, biased: bool = True) -> Iterator[Tensor]:

@@ -44,7 +44,12 @@ def write_bert(path: Path) -> None:
         "tokenizer.ggml.token_type": [CONTROL] * len(_SPECIAL) + [NORMAL] * len(WORDS),
         **{
             f"tokenizer.ggml.{name}_token_id": tokens.index(token)
-            for name, token in (("padding", "[PAD]"), ("unknown", "[UNK]"), ("bos", "[CLS]"), ("eos", "[SEP]"))
+            for name, token in (
+                ("padding", "[PAD]"),
+                ("unknown", "[UNK]"),
+                ("bos", "[CLS]"),
+                ("eos", "[SEP]"),
+            )
         },
         "tokenizer.ggml.seperator_token_id": tokens.index("[SEP]"),  # llama.cpp's spelling
     }

@@ -233,6 +233,11 @@ def test_a_long_answer_says_them_at_its_end_or_its_beginning(name):
     assert usage_of(answer[-TAIL_BYTES:], answer[:HEAD_BYTES]) == expected
 
 
+def test_what_a_draft_proposed_is_told_with_how_much_of_it_was_right():
+    found = usage_of(CHAT_JSON.removesuffix(b"}}") + b',"draft_n":29,"draft_n_accepted":27}}')
+    assert (found.output_tokens, found.drafted_tokens, found.accepted_tokens) == (8, 29, 27)
+
+
 def test_what_is_not_said_is_not_known():
     assert usage_of(b"") == usage_of(b"data: [DONE]\n\n") == usage_of(b"\xff\x00" * 500) == Usage()
     assert usage_of(b'{"usage":{"total_tokens":4}}') == Usage()

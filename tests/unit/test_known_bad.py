@@ -79,9 +79,42 @@ def named(architecture, name):
             {"flavour": "vulkan", "gpus": (XTX,), "os": "linux", "options": {"ctx-size": 131072}},
         ),
         (
-            "fattn.cu",
+            "#28079",
             {"flavour": "cuda-13.4", "options": {"cache-type-k": "q5_1"}},
-            {"flavour": "cuda-13.4", "options": {"cache-type-k": "q8_0"}},
+            {"flavour": "vulkan", "options": {"cache-type-k": "q5_1"}},
+        ),
+        (
+            "#28455",
+            {
+                "flavour": "cuda-12.8",
+                "build": 11000,
+                "options": {"cache-type-k": "f16", "cache-type-v": "q5_1"},
+            },
+            {"flavour": "cuda-12.8", "options": {"cache-type-k": "f16", "cache-type-v": "q5_1"}},
+        ),
+        (
+            "#27150",
+            {"flavour": "rocm-10.0", "build": 11000, "options": {"cache-type-k": "q8_0"}},
+            {
+                "flavour": "rocm-10.0",
+                "build": 11000,
+                "options": {"cache-type-k": "q8_0", "cache-type-v": "q8_0"},
+            },
+        ),
+        (
+            "metal",
+            {"flavour": "metal", "options": {"cache-type-v": "q4_0"}},
+            {"flavour": "metal", "options": {"cache-type-k": "q4_0", "cache-type-v": "q4_0"}},
+        ),
+        (
+            "fattn.cu and",
+            {"flavour": "cuda-13.4", "options": {"cache-type-v": "iq4_nl"}},
+            {"flavour": "cpu", "options": {"cache-type-v": "iq4_nl"}},
+        ),
+        (
+            "#25144",
+            {"options": {"spec-type": "draft-mtp,ngram-mod", "mmproj": "/p.gguf"}},
+            {"options": {"spec-type": "draft-simple", "mmproj": "/p.gguf"}},
         ),
         (
             "#29887",
@@ -100,6 +133,16 @@ def test_a_bad_combination_is_warned_of_with_its_source_and_a_good_one_is_not(so
     assert not [text for text in warned(**well) if source in text]
 
 
+def test_two_cache_types_are_warned_of_unless_both_are_one_that_has_a_kernel():
+    fast, slow = ("", "f16", "bf16", "q8_0", "q4_0"), ("q4_1", "q5_0", "q5_1", "iq4_nl")
+    for build in (11541, 11000):
+        for keys in (*fast, *slow):
+            for values in (*fast, *slow):
+                said = warned({"cache-type-k": keys, "cache-type-v": values}, flavour="cuda", build=build)
+                is_well = keys in fast and (keys or "f16") == (values or "f16")
+                assert bool(said) != is_well, (build, keys, values, said)
+
+
 def test_a_build_that_does_not_tell_its_number_is_warned_of():
     assert warned({"sleep-idle-seconds": 60}, build=None)
     assert not warned({"sleep-idle-seconds": 60}, build=7491)
@@ -112,7 +155,7 @@ def test_what_a_plain_profile_says_is_not_warned_of():
 
 def test_every_row_names_its_source_and_options_that_exist():
     for row in TABLE:
-        assert re.search(r"#\d{4,}|CVE-|fattn", row.source), row
+        assert re.search(r"#\d{4,}|CVE-|fattn|ggml-metal", row.source), row
         assert row.before is None or row.since < row.before
         assert all(describe(option) or option == "moe-cache-mib" for option in row.options)
         for pattern in (*row.options.values(), row.gpu, row.model):

@@ -63,6 +63,8 @@ def check(text, expected):
         "host": profile.listen.host,
         "port": profile.listen.port,
         "env": dict(profile.env),
+        "projector": str(profile.model.projector_path),
+        "draft": [getattr(profile.model, f"draft_{part}") for part in ("repo", "file", "quant", "type")],
     }
     for key in got.keys() & expected.keys():
         assert got[key] == expected[key], (key, notes)
@@ -130,7 +132,7 @@ FORMS = [
     ),
     case("exported", f"export GGML_X=1\nexport A='b c' D=e\nllama-server -m {M}", env={"GGML_X": "1", "A": "b c", "D": "e"}),
     case("date", f"llama-server -m {M} --log-file /tmp/$(date +%F).log", model=M, says=["$(date +%F)", "--log-file"]),
-    case("script folder", 'DIR="$(cd "$(dirname "$0")" && pwd)"\nllama-server -m /m/a.gguf --mmproj "$DIR/p.gguf"', model="/m/a.gguf", options={"mmproj": "./p.gguf"}),
+    case("script folder", 'DIR="$(cd "$(dirname "$0")" && pwd)"\nllama-server -m /m/a.gguf --mmproj "$DIR/p.gguf"', model="/m/a.gguf", projector="p.gguf"),
     case("argument", f"llama-server -m {M} -c $1", model=M, says=["$1"]),
     case("library path", f"LD_LIBRARY_PATH=/opt/lib:$LD_LIBRARY_PATH llama-server -m {M}", env={"LD_LIBRARY_PATH": "/opt/lib"}),
     case("key in quotes", f"llama-server -m {M} --api-key='$KEY'", never_stored=["$KEY"], refused_or_named=["$KEY"]),
@@ -244,7 +246,8 @@ FORMS = [
     # wrong
     case("presets of a router", "[*]\nc = 4096\n\n[gpt]\nmodel = /m/x.gguf\nn-gpu-layers = 99\n", refused_or_named=["a section for each model"]),
     case("address elsewhere", "llama-server -m https://example.com/x.gguf", refused_or_named=["download https://example.com/x.gguf"]),
-    case("address of a projector", "llama-server -m x.gguf --mmproj https://hf.co/o/r/resolve/main/p.gguf", refused_or_named=["is an address and not a file"]),
+    case("address of a projector", "llama-server -m x.gguf --mmproj https://lan.example/p.gguf", refused_or_named=["only models on Hugging Face are fetched"]),
+    case("a draft of the hub", "llama-server -m x.gguf -hfd o/r:Q8_0 --spec-type ngram-mod,draft-simple", draft=["o/r", None, "Q8_0", "simple"], options={"spec-type": "ngram-mod"}),
     case("every unknown", "llama-server -m x -foo 1 --bar-baz 2 -rtr -ctx 5", refused_or_named=["-foo", "--bar-baz", "-rtr", "-ctx"]),
     case("json eaten", "llama-server -m x --chat-template-kwargs {enable_thinking:false}", refused_or_named=["chat-template-kwargs", '{"enable_thinking":false}']),
     case("modelfile", "FROM ./a.gguf\nPARAMETER num_ctx 4096\nSYSTEM You are nice\n", refused_or_named=["Ollama"]),

@@ -9,6 +9,7 @@ import pytest
 
 from supervisor.engine.local_engines import promised
 from supervisor.hardware.detection import detect
+from supervisor.memory.companions import Companions
 from supervisor.memory.engine_figures import EngineFigures, Taken
 from supervisor.memory.fitting import fit, notes_of
 from supervisor.profile.resolve import resolve
@@ -58,7 +59,7 @@ def fitted(
             ("figures_source", told),
             ("held", held),
             ("stays", stays),
-            ("draft", draft and gpt_oss(draft)),
+            ("beside", draft and Companions(gpt_oss(draft))),
         )
         if value is not None
     }

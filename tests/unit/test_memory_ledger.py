@@ -242,7 +242,7 @@ def test_what_is_left_to_the_engine_and_what_is_not_counted_stands_in_the_notes(
     assert len(ledger({}).notes) == 2
     assert len(ledger({"fit": "off"}).notes) == 0
     assert len(ledger({"ctx-size": 4096, "gpu-layers": 9}).notes) == 0
-    said = ledger({"fit": "off", "mmproj": "eyes.gguf", "cache-ram": -1, "split-mode": "row"}).notes
+    said = ledger({"fit": "off", "lora": "style.gguf", "cache-ram": -1, "split-mode": "row"}).notes
     assert [note.split()[0] for note in said] == ["What", "The", "--split-mode"]
 
 

@@ -16,7 +16,8 @@ from supervisor.options.meanings import pinned
 from supervisor.plan.listen import is_loopback
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.plan_json import from_json, public, to_json
-from supervisor.profile.definition import Engine, GatewaySettings, Health, ListenSettings, Origin, Profile
+from supervisor.profile.declare import Origin
+from supervisor.profile.definition import Engine, GatewaySettings, Health, ListenSettings, Profile
 
 BUILD = Build(
     "path", "ggml-org/llama.cpp", "b11434", "cpu", ("/opt/llama-server",), "d1", pinned(), reason="given"

@@ -17,7 +17,8 @@ from supervisor.plan.launch import Parameters
 from supervisor.plan.listen import Listen, Offer, is_loopback, make_listen, offer_of, offers_beside, url_of
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.plan_json import from_json, listen_from_json, listen_to_json, to_json
-from supervisor.profile.definition import GatewaySettings, Origin, Profile
+from supervisor.profile.declare import Origin
+from supervisor.profile.definition import GatewaySettings, Profile
 from supervisor.profile.definition import ListenSettings as Address
 
 from .test_options_properties import OPTIONS

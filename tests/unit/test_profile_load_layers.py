@@ -94,7 +94,7 @@ def test_every_mistake_is_told_at_once_where_it_stands():
         ),
         (
             "model: [demo]\n",
-            "p.yaml:1:8: model: must be a mapping (keys: path, repo, file, quant), not a list",
+            "p.yaml:1:8: model: must be a mapping (keys: path, repo, file, quant, draft, projector), not a list",
         ),
         ("server: {c: 1, ctx-size: 2}\n", "p.yaml:1:16: server.ctx-size: ctx-size and c are the same option"),
         (
@@ -222,9 +222,7 @@ def test_every_field_fits_its_record():
                 assert values(_nested(field.key, field.kind.write(field.default)))[field.key] == field.default
     for section, record in RECORDS.items():
         declared = {field.attribute for field in BY_KEY.values() if field.section == section}
-        free = {"gateway": {"set_params"}, "model": {"demo", "projector"}, "engine": {"memory"}}.get(
-            section, set()
-        )
+        free = {"gateway": {"set_params"}, "model": {"demo"}, "engine": {"memory"}}.get(section, set())
         assert declared | free == set(record.__dataclass_fields__)
 
 

@@ -22,8 +22,8 @@ BASE_120B = ModelSource(repo="ggml-org/gpt-oss-120b-GGUF", file="gpt-oss-120b-mx
 
 EXPECTED = {
     "demo": (ModelSource(demo=True), "cpu", {"ctx-size": 4096}),
-    "gpt-oss-20b": (BASE_20B, None, {}),
-    "gpt-oss-120b": (BASE_120B, None, {}),
+    "gpt-oss-20b": (BASE_20B, None, {"temp": 1.0, "top-p": 1.0}),
+    "gpt-oss-120b": (BASE_120B, None, {"temp": 1.0, "top-p": 1.0}),
     "evo-t1-64gb": (
         BASE_120B,
         "vulkan",
@@ -89,11 +89,12 @@ def test_the_pinned_build_can_do_all_of_it(name):
     assert render(resolve(name, STORE).server, pinned()).problems == ()
 
 
-def test_the_oculink_profile_is_the_reported_command_line_with_a_bound_for_old_prompts():
+def test_the_oculink_profile_is_the_reported_command_line_and_what_every_120b_has():
     profile = resolve("rtx4060ti-oculink", STORE)
     options = {**profile.server, "host": profile.listen.host, "port": profile.listen.port}
     reported = "--ctx-size 32768 --jinja --ubatch-size 4096 --batch-size 4096 --gpu-layers 99 --flash-attn on"
-    reported += " --n-cpu-moe 32 --host 0.0.0.0 --port 8080 --cache-ram 2048"
+    reported += " --n-cpu-moe 32 --host 0.0.0.0 --port 8080"
+    reported += " --cache-ram 2048 --temp 1.0 --top-p 1.0"
     assert _pairs(render(options, pinned()).argv) == _pairs(reported.split())
 
 

@@ -134,6 +134,8 @@ export interface RequestRecord {
   partial_tokens: number | null;
   tokens_per_second: number | null;
   prompt_per_second: number | null;
+  drafted_tokens: number | null;
+  accepted_tokens: number | null;
   note: string;
 }
 

@@ -59,6 +59,8 @@ class RequestRecord:
     partial_tokens: int | None = None  # of a stream that told of no output_tokens: how many came, at least
     tokens_per_second: float | None = None
     prompt_per_second: float | None = None
+    drafted_tokens: int | None = None  # what a draft proposed; None where it proposed nothing
+    accepted_tokens: int | None = None  # of those, what the model would have said itself
     note: str = ""  # why it ended as it did, in a few words
 
 
@@ -168,13 +170,18 @@ UsageFields = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """``prompt_tokens`` is the whole prompt, ``cached_tokens`` those of it that need not be read again."""
+    """
+    ``prompt_tokens`` is the whole prompt, ``cached_tokens`` those of it that need not be read again.  The
+    ``drafted_tokens`` are None where nothing was drafted.
+    """
 
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None
     tokens_per_second: float | None = None
     prompt_per_second: float | None = None
+    drafted_tokens: int | None = None
+    accepted_tokens: int | None = None
 
 
 def usage_of(tail: bytes, head: bytes = b"") -> Usage:
@@ -208,6 +215,8 @@ def _timings(fields: UsageFields) -> Usage:
         _tokens(fields, b"predicted_n"),
         _rate(fields, b"predicted_per_second"),
         _rate(fields, b"prompt_per_second"),
+        _tokens(fields, b"draft_n"),
+        _tokens(fields, b"draft_n_accepted"),
     )
 
 

@@ -122,6 +122,8 @@ def _of_profiles(figures: RequestFigures) -> Iterator[Metric]:
     taken = _counter("prompt_tokens", "Tokens of all prompts.", labels=("profile",))
     cached = _counter("prompt_tokens_cached", "Those of them that were cached.", labels=("profile",))
     given = _counter("output_tokens", "Tokens of all answers.", labels=("profile",))
+    drafted = _counter("drafted_tokens", "Tokens that drafts proposed.", labels=("profile",))
+    accepted = _counter("drafted_tokens_accepted", "Those of them that were right.", labels=("profile",))
     for name, of in tuple(figures.profiles.items()):
         for family, histogram in (
             (first, of.first_token),
@@ -136,9 +138,11 @@ def _of_profiles(figures: RequestFigures) -> Iterator[Metric]:
             (taken, of.prompt_tokens),
             (cached, of.cached_tokens),
             (given, of.output_tokens),
+            (drafted, of.drafted_tokens),
+            (accepted, of.accepted_tokens),
         ):
             counter.add_metric([name], count)
-    yield from (first, held, room, prompts, outputs, speed, taken, cached, given)
+    yield from (first, held, room, prompts, outputs, speed, taken, cached, given, drafted, accepted)
 
 
 def _of_keys(usage: UsageTally) -> Iterator[Metric]:
@@ -335,6 +339,8 @@ class ProfileFigures:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     first_token: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN_SECONDS))
     held: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     room: Histogram = field(default_factory=lambda: Histogram(SECONDS))
@@ -356,6 +362,8 @@ class ProfileFigures:
         if request.output_tokens is not None:
             self.output_tokens += request.output_tokens
             self.outputs.add(request.output_tokens)
+        self.drafted_tokens += request.drafted_tokens or 0
+        self.accepted_tokens += request.accepted_tokens or 0
         if request.tokens_per_second is not None:
             self.speed.add(request.tokens_per_second)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import signal
@@ -163,6 +164,10 @@ def serve(library: Library, params: Params) -> NoReturn:
 def _end(_signal: int, _frame: object) -> NoReturn:
     os.write(2, b"cleaning up before exit...\n")
     time.sleep(LOG_SECONDS)
+    if sys.platform == "win32":
+        # os._exit has each DLL clean up after its threads were killed, and llama.cpp waits for those forever.
+        kernel = ctypes.WinDLL("kernel32")
+        kernel.TerminateProcess(ctypes.c_void_p(-1), 0)  # -1 is this process
     os._exit(0)
 
 

@@ -207,6 +207,7 @@ class Requests {
       ["requests.read_speed", number(record.prompt_per_second, 1)],
       ["requests.out", number(record.output_tokens)],
       ["requests.speed", number(record.tokens_per_second, 1)],
+      ["requests.drafted", record.drafted_tokens ? `${number(record.accepted_tokens)} / ${number(record.drafted_tokens)}` : null],
       ["requests.bytes", `${words.size(record.request_bytes)} / ${words.size(record.answer_bytes)}`],
       ["requests.replayed", record.replayed ? t("requests.yes") : null],
     ];

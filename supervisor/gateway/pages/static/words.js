@@ -191,6 +191,7 @@ export const TEXTS = {
   "requests.in": { en: "Tokens in", ja: "入力トークン" },
   "requests.out": { en: "Tokens out", ja: "出力トークン" },
   "requests.speed": { en: "Tokens/s", ja: "トークン/秒" },
+  "requests.drafted": { en: "Drafted tokens: right / all", ja: "ドラフトトークン(採用 / 全体)" },
   "requests.note": { en: "Why", ja: "理由" },
   "requests.request": { en: "Request", ja: "リクエスト" },
   "requests.asked": { en: "Model as asked", ja: "指定されたモデル名" },

@@ -1,0 +1,182 @@
+"""
+What a draft and a projector take of each memory, in addition to their model.  Pure.
+
+Sources, at b11434: common_base_params_to_speculative and common_speculative_init_result in
+common/speculative.cpp (the context of a draft has as many tokens as its model's, and as many slots),
+create_memory in src/llama-model.cpp (a head inside the model keeps keys and values of its own layers),
+load_model in tools/server/server-context.cpp, and mtmd_get_memory_usage in tools/mtmd/mtmd.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from ..model.header import TensorInfo
+from ..model.metadata import Model, nextn_heads
+from ..options.option_types import OptionValue
+from .accounts import RAM, Account, Figure, Ledger
+from .context import trunk
+from .memory_settings import Reader
+from .projector import projector_bytes
+from .verdict import size
+from .weights import layer_of
+
+DRAFT_FILE, PROJECTOR_FILE = "spec-draft-model", "mmproj"
+"""The options that name them."""
+# what a draft has options of its own for, which do not follow the model's; the device does
+_OWN = {
+    "cache-type-k": "spec-draft-type-k",
+    "cache-type-v": "spec-draft-type-v",
+}
+_OWN_PLACES = {
+    "gpu-layers": "spec-draft-ngl",
+    "cpu-moe": "spec-draft-cpu-moe",
+    "n-cpu-moe": "spec-draft-n-cpu-moe",
+    "override-tensor": "spec-draft-override-tensor",
+}
+_FOLLOWING = {"device": "spec-draft-device"}
+AccountOf = Callable[[Model, Mapping[str, OptionValue]], Ledger]
+
+
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """What files besides the model's say of themselves; None where there is no such file."""
+
+    draft: Model | None = None
+    projector: Model | None = None
+
+
+ALONE = Companions()
+
+
+def with_companions(
+    ledger: Ledger,
+    model: Model,
+    beside: Companions,
+    options: Mapping[str, OptionValue],
+    account_of: AccountOf,
+) -> Ledger:
+    """
+    ``ledger`` with all that goes with ``model`` among what is other, memory by memory.  ``account_of`` counts
+    a model that is launched alone with other options.
+    """
+    settings = ledger.settings
+    assert settings is not None
+    if beside.draft:
+        draft = account_of(beside.draft, draft_options(options, in_file=True))
+        if beside.draft.architecture.endswith("-assistant"):  # it reads what its model keeps
+            draft = replace(
+                draft, accounts=tuple(replace(each, context=Figure(0)) for each in draft.accounts)
+            )
+        ledger = _with_draft(ledger, draft, "the draft model")
+    elif settings.loads_heads and nextn_heads(model):
+        head = head_of(model)
+        draft = account_of(head, draft_options(options, in_file=False))
+        draft = replace(draft, accounts=tuple(replace(each, weights=Figure(0)) for each in draft.accounts))
+        ledger = _with_draft(ledger, draft, "what the head for several tokens keeps and computes")
+    if beside.projector:
+        ledger = _with_projector(ledger, beside.projector, Reader(options))
+    return ledger
+
+
+def draft_options(options: Mapping[str, OptionValue], *, in_file: bool) -> Mapping[str, OptionValue]:
+    """The options of a draft as if it were served alone; a head inside a model is placed as that is."""
+    own = {**_OWN, **(_OWN_PLACES if in_file else {})}
+    following = _FOLLOWING if in_file else {}
+    without = {*own, *own.values(), *following.values(), DRAFT_FILE, PROJECTOR_FILE, "spec-type"}
+    shared = {name: value for name, value in options.items() if name not in without}
+    said = {name: options[of] for name, of in {**own, **following}.items() if of in options}
+    return {**shared, **said, "cache-ram": 0, "ctx-checkpoints": 0}
+
+
+def head_of(model: Model) -> Model:
+    """The heads for multi-token prediction as a model of their own, without weights: those are counted."""
+    first, name = trunk(model), model.architecture
+    values = {
+        key: value[first:] if isinstance(value, tuple) and len(value) == model.layers else value
+        for key, value in model.values.items()
+    }
+    values |= {
+        f"{name}.block_count": (model.layers or 0) - first,
+        f"{name}.nextn_predict_layers": 0,
+        f"{name}.full_attention_interval": 1,
+    }
+    tensors = tuple(
+        _moved(tensor, first) for tensor in model.tensors if layer_of(tensor.name, first) >= first
+    )
+    return replace(model, values=values, tensors=tensors)
+
+
+def _moved(tensor: TensorInfo, first: int) -> TensorInfo:
+    layer = layer_of(tensor.name, -1)
+    if layer < 0:
+        return tensor
+    rest = tensor.name.split(".", 2)[2]
+    return replace(tensor, name=f"blk.{layer - first}.{rest}")
+
+
+def _with_draft(ledger: Ledger, draft: Ledger, what: str) -> Ledger:
+    """The process and the runtime of a GPU are there already."""
+    taken = tuple(_of_draft(each) for each in draft.accounts)
+    accounts = tuple(_plus(*both) for both in zip(ledger.accounts, taken, strict=True))
+    total = sum(each.bytes for each in taken)
+    notes = (*ledger.notes, *draft.notes, f"{what} takes {size(total)} of it")
+    return replace(ledger, accounts=accounts, notes=tuple(dict.fromkeys(notes)))
+
+
+@dataclass(frozen=True, slots=True)
+class CompanionBytes:
+    """Of one memory; ``anonymous_bytes`` as of an `Account`."""
+
+    bytes: int
+    anonymous_bytes: int
+
+
+def _of_draft(account: Account) -> CompanionBytes:
+    return CompanionBytes(
+        account.needed_bytes - account.other.bytes, max(0, account.anonymous_bytes - account.other.bytes)
+    )
+
+
+def _plus(account: Account, taken: CompanionBytes) -> Account:
+    other = Figure(account.other.bytes + taken.bytes, account.other.source)
+    return replace(account, other=other, anonymous_bytes=account.anonymous_bytes + taken.anonymous_bytes)
+
+
+def _with_projector(ledger: Ledger, projector: Model, read: Reader) -> Ledger:
+    """
+    All of it is on one device, which has nothing to do with where the layers are.  Its buffer grows with the
+    first large picture, and stays so.
+    """
+    settings = ledger.settings
+    found = projector_bytes(
+        projector,
+        flash=settings is None or settings.flash,
+        most_tokens=read.integer("image-max-tokens", 0) or None,
+    )
+    total, place = found.weights + found.largest, _projector_place(ledger, read)
+    accounts = tuple(
+        _plus(each, CompanionBytes(total, total)) if each.pool.name == place else each
+        for each in ledger.accounts
+    )
+    where = "in RAM" if place == RAM else f"on {place}"
+    less = f", {size(found.largest - found.compute)} of it from the first large picture on"
+    notes = [
+        *ledger.notes,
+        f"the projector takes {size(total)} {where}{less * (found.largest > found.compute)}",
+    ]
+    if not found.is_known:
+        notes.append(
+            "What this kind of projector computes was not measured: of sound only weights are counted."
+        )
+    return replace(ledger, accounts=accounts, notes=tuple(notes))
+
+
+def _projector_place(ledger: Ledger, read: Reader) -> str:
+    """The name of a pool: mtmd takes the device that is named, else the first one (common/arg.cpp)."""
+    named = read.text("mmproj-device", "") or read.text("device", "").split(",")[0].strip()
+    gpus = [each.pool.name for each in ledger.accounts if each.pool.name != RAM and not each.pool.worker]
+    if not read.flag("mmproj-offload", default=True) or named == "none" or not gpus:
+        return RAM
+    return named if named in gpus else gpus[0]
