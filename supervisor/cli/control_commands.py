@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import NotAnswering, NotRunning, SupervisorError, UsageError
+from ..errors import EXIT_OK, NotAnswering, NotRunning, SupervisorError, UsageError
 from ..home import client
 from ..home.places import SERVER, daemon_lock, record_file
-from ..home.unresponsive import end_daemon, not_answering
+from ..home.unresponsive import end_daemon, end_survivors, not_answering
 from ..locks import held_by
 from ..paths import Paths
 from ..plan.listen import Listen
 from ..plan.plan_json import ANOTHER_VERSION, listen_to_json, to_json
+from ..progress import Progress
+from ..tool import own_program
 from .common import force_option, json_option, parse_settings, profile_argument, server_argument, set_option
-from .output import show_outcome, waiting_for_the_daemon
+from .output import echo_json, show_outcome, waiting_for_the_daemon
 from .start import key_lines, prepared, shown_at_the_end
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def stop(*, name: str | None, now: bool, as_json: bool) -> int:
         return _follow({"op": "stop", "server": name, "now": now}, f"stopping {name}", as_json=as_json)
     with waiting_for_the_daemon("stopping; --now does not wait for requests under way") as progress:
         try:
-            answer = _stopped(paths, now=now)
+            answer = _stopped(paths, progress, now=now)
         except NotAnswering as error:
             if not now:
                 raise
@@ -186,6 +188,39 @@ def unload(name: str | None, as_json: bool) -> int:
     return _follow({"op": "unload", "server": name}, "giving its memory back", as_json=as_json)
 
 
+@click.command("upgrade-daemon")
+@json_option
+def upgrade_daemon(*, as_json: bool) -> int:
+    """
+    Have the running daemon become this version of the program; models stay loaded.
+
+    Its pid, its addresses and its clients' connections stay, and answers under way go on.  If this version
+    cannot take over, the daemon goes on as it is.
+    """
+    done = upgraded(Paths.from_environment())
+    if as_json:
+        echo_json(**done)
+    else:
+        click.echo(upgrade_line(done))
+    return EXIT_OK
+
+
+def upgraded(paths: Paths) -> dict[str, Any]:
+    """What the daemon says when it is this version.  Raises SupervisorError where it goes on as it was."""
+    answer: client.Message = {}
+    with waiting_for_the_daemon("upgrading the daemon") as progress:
+        for answer in client.stream(paths, {"op": "upgrade", "program": own_program("supervisor.daemon")}):
+            if text := answer.get("step") or (f"waits for {answer['waits']}" if "waits" in answer else ""):
+                progress.step(text)
+    done: dict[str, Any] = answer["upgraded"]
+    return done
+
+
+def upgrade_line(done: Mapping[str, Any]) -> str:
+    versions = "again" if done["from"] == done["to"] else f"in place of {done['from']}"
+    return f"the daemon (pid {done['pid']}) is version {done['to']}, {versions}; it took {done['seconds']} s"
+
+
 def _run(found: Preparation, listen: Listen | None, request: Mapping[str, Any], *, as_json: bool) -> int:
     paths = Paths.from_environment()
     key = key_lines(paths, found, sys.stderr, first_only=True) if listen is not None else ()
@@ -212,14 +247,20 @@ def _ended(paths: Paths, why: str) -> client.Message:
     return {"outcome": {"result": "stopped", "profile": profile, "why": why, "hint": ""}}
 
 
-def _stopped(paths: Paths, *, now: bool) -> client.Message:
-    """The daemon's answer to the request; its process ends right after, and its lock tells when."""
+def _stopped(paths: Paths, progress: Progress, *, now: bool) -> client.Message:
+    """
+    The daemon's answer to the request; its process ends right after, and its lock tells when.  Without one,
+    what an earlier one left running is ended.
+    """
     try:
         answer = client.ask(paths, {"op": "stop", "now": now})
     except NotRunning:
-        if held_by(daemon_lock(paths)) is None:
+        if held_by(daemon_lock(paths)) is not None:
+            answer = _ended(paths, "it was ending")
+        elif ended := end_survivors(paths, progress.step):
+            return _ended(paths, f"its daemon had been killed; ended {ended}")
+        else:
             raise
-        answer = _ended(paths, "it was ending")
     deadline = time.monotonic() + EXIT_SECONDS
     while held_by(daemon_lock(paths)) is not None:
         if time.monotonic() > deadline:

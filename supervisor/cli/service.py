@@ -11,12 +11,13 @@ from dataclasses import asdict
 
 import click
 
-from ..errors import EXIT_OK, NotFound, NotRunning, StartFailed
+from ..errors import EXIT_OK, NotFound, NotRunning, StartFailed, SupervisorError
 from ..home import client
 from ..paths import HOME_VARIABLE, Paths
 from ..service.contract import Service, ServiceManager, ServiceRequest, ServiceScope, ServiceStatus, become
 from ..service.this_system import chosen
 from .common import Function, json_option, parse_settings, profile_option, set_option, worker_options
+from .control_commands import upgrade_line, upgraded
 from .output import echo_json, show_outcome, waiting
 from .service_request import (
     home_of,
@@ -119,9 +120,17 @@ def stop(*, scope: str | None) -> None:
 
 @service.command("restart")
 @scope_option
-def restart(*, scope: str | None) -> None:
-    """Stop and start the service, as after an upgrade."""
+@click.option("--full", is_flag=True, help="Stop and start it, which loads the model again.")
+def restart(*, scope: str | None, full: bool) -> None:
+    """
+    Give the service this version of the program, as after an upgrade.
+
+    Models stay loaded, and clients do not notice, where that can be done (see upgrade-daemon); else, and
+    with --full, the service is stopped and started.
+    """
     manager, meant = chosen(sys.platform), scope_of(scope)
+    if not full and _is_upgraded(manager, meant):
+        return
     report(manager.restart(Service(meant)), meant, UNTIL_READY)
     _until_ready(manager, meant)
 
@@ -201,6 +210,26 @@ def prepare(*, profile: str, is_default: bool, yes: bool, settings: tuple[str, .
     if is_default:
         welcome(Fit(profile, ""), {}, paths, yes=yes, command="service install")
     show_lines(key_lines(paths, prepared(profile, parse_settings(settings), paths), sys.stderr))
+
+
+def _is_upgraded(manager: ServiceManager, scope: ServiceScope) -> bool:
+    """Whether its daemon is this version now; says why not."""
+    paths, found = paths_of(home_of(scope)), manager.status(Service(scope))
+    if not found.running:
+        return False
+    try:
+        daemon = client.ask(paths, {"op": "status"})["status"]["daemon"]
+        why = "the service's file has changed" if found.outdated else ""
+        why = why or ("" if daemon["pid"] == found.pid else "the daemon that answers is not the service's")
+        line = "" if why else upgrade_line(upgraded(paths))
+    except SupervisorError as error:
+        why = str(error)
+    if why:
+        click.echo(f"not in place, so it is stopped and started: {why}", err=True)
+        return False
+    click.echo(line)
+    click.echo(f"for changed profiles: goss-supervisor reload, or {again('restart', scope)} --full", err=True)
+    return True
 
 
 def _until_ready(manager: ServiceManager, scope: ServiceScope) -> None:

@@ -186,7 +186,7 @@ def _files_of(profile: Profile, paths: Paths) -> tuple[str, ...]:
 
 def stop_seconds(profile: Profile) -> float:
     """What a stop takes at most: notice, requests under way, TERM, TERM again, KILL (lifecycle.py)."""
-    from ..server.lifecycle import GONE_SECONDS  # noqa: PLC0415 - only here
+    from ..server.restart_budget import GONE_SECONDS  # noqa: PLC0415 - only here
 
     gateway = profile.gateway
     drain = gateway.stop_notice_seconds + profile.stop.grace_seconds if gateway.mode == "on" else 0.0

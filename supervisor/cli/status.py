@@ -16,7 +16,7 @@ from ..errors import EXIT_DEGRADED, EXIT_OK, NotRunning
 from ..home import client
 from ..home.places import record_file
 from ..paths import Paths
-from ..progress import duration
+from ..progress import duration, iso
 from .common import json_option, verbose_option
 from .output import echo_json, size, table
 from .words_of_status import (
@@ -112,14 +112,31 @@ def _watch(paths: Paths, *, verbose: bool, as_json: bool) -> int:
 
 def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
     """No daemon: what its record says of the last one is still worth knowing."""
+    from ..home.orphan import SURVIVOR_HINT, left_running  # noqa: PLC0415 - as below
     from ..home.records import read_record  # noqa: PLC0415 - only here, and ``status`` should be quick
 
     record = read_record(record_file(paths))
     failure = asdict(record.failure) if record and record.failure and record.state == "failed" else None
+    left = left_running(paths)
     if as_json:
         server = {"state": "stopped", "profile": record.profile if record else None, "last_failure": failure}
-        echo_json(daemon=None, server=server)
+        survivors = [
+            {
+                "profile": each.profile,
+                "pid": identity.pid,
+                "since": each.ready_since and iso(each.ready_since),
+                "memory": dict(each.held),
+            }
+            for each, identity in left
+        ]
+        echo_json(daemon=None, server=server, survivors=survivors)
         return error.exit_code
+    for each, identity in left:
+        held = ", ".join(f"{size(number)} of {pool}" for pool, number in each.held.items())
+        has = f", with {held}" if held else ""
+        click.echo(f"left      {each.profile} still runs (pid {identity.pid}){has}")
+    if left:
+        raise NotRunning(f"{error} An earlier one was killed.", hint=SURVIVOR_HINT)
     if failure is not None:
         click.echo("\n".join(["state     not running", *_failure_lines(failure)]))
     raise error
@@ -228,10 +245,10 @@ def _peers(peers: Sequence[StatusDocument]) -> Iterator[str]:
 
 
 def _of_another_version(version: str) -> Iterator[str]:
-    """After an upgrade: nothing replaces a daemon that runs, not even ``restart``."""
+    """After an upgrade: the daemon that runs is the old one, until it is told."""
     if version != __version__:
-        yield f"          is still version {version}, this program is version {__version__}; to replace it:"
-        yield "          goss-supervisor service restart, or goss-supervisor stop and then start"
+        yield f"          is still version {version}, this program is version {__version__}; to replace it,"
+        yield "          with its models loaded: goss-supervisor upgrade-daemon, or service restart"
 
 
 def _update(now: StatusDocument) -> Iterator[str]:

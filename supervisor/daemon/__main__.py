@@ -24,13 +24,14 @@ from ..errors import AlreadyRunning, SupervisorError
 from ..home.control_socket import endpoint
 from ..home.event_log import EVENT_BYTES, EventFormatter, events_file, is_something_else
 from ..home.identity import ourselves
-from ..home.orphan import end_session, forget_session
+from ..home.orphan import end_session, forget_session, refuse_beside_survivors
 from ..home.places import daemon_lock, daemon_log, make_folders, session_paths
 from ..locks import Lock, held_by
 from ..paths import Paths
 from ..plan.plan_json import from_json, listen_from_json
 from ..server.shortage import check_descriptor_limit, raise_descriptor_limit
 from .daemon import Daemon
+from .handover import CHECK, RESUME, check_handover, read_handover
 from .orders import take_orders
 from .service_notify import ServiceNotifier, notifier_in
 from .terminal_log import Terminal, handlers, terminal_on
@@ -44,17 +45,20 @@ LAST_LINES_SECONDS = 2.0  # for a disk that hangs
 def main() -> int:
     """Run until stopped; the exit code of the whole `start`."""
     loop_factory = _loop_factory()  # imports what it needs while `start` still prepares
+    if CHECK in sys.argv:
+        return check_handover()
     text = take_orders()
     if not text:  # whoever started us found out that there is nothing to run
         return 0
-    orders = json.loads(text)
+    handover = read_handover(text.encode()) if RESUME in sys.argv else None
+    orders = handover.orders if handover is not None else json.loads(text)
     raise_descriptor_limit()
     os.umask(0o077)  # logs and records are their owner's; what the server saves (slots) is too
     with suppress(RuntimeError):  # Windows' pythonw has no stderr
         faulthandler.enable()  # a watchdog ends us with SIGABRT: then it is said where we stood
     paths = Paths.from_environment()
     foreground = orders["foreground"]
-    named = notifier_in(os.environ, ready_fd=orders.get("ready_fd"))
+    named = handover.notifier if handover else notifier_in(os.environ, ready_fd=orders.get("ready_fd"))
     manager = named if foreground else ServiceNotifier()  # in the background it is another program's
     shown = terminal_on(sys.stdout) if foreground else None
     writing: QueueListener | None = None
@@ -62,22 +66,30 @@ def main() -> int:
     try:
         check_descriptor_limit()
         make_folders(paths)
-        lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
-        end_session(paths, log.warning)
+        if handover is not None:
+            lock = Lock(daemon_lock(paths), handover.lock_fd, asdict(ourselves()))
+        else:
+            lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
+            end_session(paths, log.warning)
         writing = _set_up_logging(paths, shown)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             tell = partial(_greet, shown, orders) if shown else _tell
             listen = listen_from_json(orders["listen"]) if orders.get("listen") else None
             plan = from_json(orders["plan"]) if orders.get("plan") else None
-            if plan is None:
+            if plan is None and handover is None:
+                refuse_beside_survivors(paths)
                 make_folders(session_paths(paths))
             daemon = Daemon(
-                paths if plan else session_paths(paths),
+                paths if plan or handover else session_paths(paths),
                 endpoint(paths.runtime),
                 tell,
                 lock=lock,
                 manager=manager,
                 is_service=orders.get("is_service", False),
+                handover=handover,
+                is_foreground=foreground,
+                write_log=partial(_write_out, writing),
+                survives=plan is not None or handover is not None,
             )
             if shown:
                 daemon.main.output.listen(shown.show_server)
@@ -161,6 +173,12 @@ def _set_up_logging(paths: Paths, shown: Terminal | None) -> QueueListener:
     listener = QueueListener(lines, written, *_event_log(paths))
     listener.start()
     return listener
+
+
+def _write_out(writing: QueueListener) -> None:
+    """Blocks until all that was logged is in the files."""
+    writing.stop()
+    writing.start()
 
 
 def _event_log(paths: Paths) -> Iterator[logging.Handler]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -23,9 +24,13 @@ class ControlSocket:
         self._server: asyncio.Server | None = None
         self._file: os.stat_result | None = None
 
-    async def open(self) -> None:
-        """Raises as `listen` does."""
-        self._server = await listen(self._at, self._handler)
+    async def open(self, inherited: int | None = None) -> None:
+        """With a descriptor that listens there already, if there is one.  Raises as `listen` does."""
+        if sys.platform != "win32" and inherited is not None:
+            sock = socket.socket(fileno=inherited)
+            self._server = await asyncio.start_unix_server(self._handler, sock=sock, limit=LONGEST_LINE)
+        else:
+            self._server = await listen(self._at, self._handler)
         self._file = self._at.path.stat()
 
     def is_in_place(self) -> bool:
@@ -39,10 +44,20 @@ class ControlSocket:
             self._file = None
             await self.open()
 
-    def close(self) -> None:
+    @property
+    def descriptor(self) -> int:
+        """For the program that takes our place."""
+        assert self._server is not None
+        return self._server.sockets[0].fileno()
+
+    def let_go(self) -> None:
+        """Serve nobody any more; in a copy, another process does."""
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    def close(self) -> None:
+        self.let_go()
         self._at.path.unlink(missing_ok=True)
 
 

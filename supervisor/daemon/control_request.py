@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ..decoding import decode, parse
 
@@ -29,7 +29,12 @@ Operation = Literal[
     "run",
     "cancel",
     "jobs",
+    "upgrade",
 ]
+READING: Final[frozenset[Operation]] = frozenset(
+    ("status", "watch", "wait", "quiet", "room", "running", "requests", "code", "usage", "jobs")
+)
+"""Those that an upgrade need not wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class ControlRequest:
     can_edit: bool = True  # the gateway says whether the page of this caller may write profiles
     job: int = 0
     pinned: bool = True
+    program: tuple[str, ...] = ()
 
 
 _KNOWN = {each.name for each in fields(ControlRequest)}

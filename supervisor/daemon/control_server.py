@@ -22,7 +22,7 @@ from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
 from ..server.shortage import is_ours
 from .control_listener import LONGEST_LINE, line_of
-from .control_request import ControlRequest, read_request
+from .control_request import READING, ControlRequest, Operation, read_request
 from .gateway_listener import GatewayListener
 from .holds import Holds
 from .jobs import Jobs
@@ -33,14 +33,17 @@ PROTOCOL = 1
 REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
 _PROMISE = {"again_seconds": REPEAT_SECONDS}
 ControlMessage = dict[str, Any]
+Connection = tuple[asyncio.StreamReader, int]  # that a request came by, with its descriptor
 
 
 class Control:
     """
     Answers requests about the servers; ``update_check`` is the last one, ``shut_down(now)`` ends the daemon.
     ``gateway`` is asked to launch plans with their address, and about what clients do; ``loads`` to run
-    others beside the main server's; ``hardware`` how full the memories are.
+    others beside the main server's; ``hardware`` how full the memories are.  ``upgrade`` is set by the owner.
     """
+
+    upgrade: Callable[[tuple[str, ...], int], AsyncIterator[ControlMessage]]
 
     def __init__(  # noqa: PLR0917 - the seven things that it connects
         self,
@@ -62,6 +65,7 @@ class Control:
         self._shut_down = shut_down
         self._changed = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
+        self.changing: list[Operation] = []  # requests under way that change something, or hold a server
         self._over = False
 
     async def finish(self) -> None:
@@ -88,16 +92,15 @@ class Control:
         task.add_done_callback(self._answering.discard)
         with suppress(ConnectionError):
             try:
-                async for message in self._answer(await line_of(reader), reader):
+                connection = reader, writer.get_extra_info("socket").fileno()
+                async for message in self._answer(await line_of(reader), connection):
                     writer.write(json.dumps(message).encode() + b"\n")
                     await writer.drain()
             finally:
                 writer.close()
                 await writer.wait_closed()
 
-    async def _answer(
-        self, line: bytes, reader: asyncio.StreamReader | None
-    ) -> AsyncIterator[ControlMessage]:
+    async def _answer(self, line: bytes, connection: Connection | None) -> AsyncIterator[ControlMessage]:
         try:
             request = read_request(line)
         except ValueError as error:
@@ -107,11 +110,13 @@ class Control:
         if request.protocol != PROTOCOL and request.op != "stop":  # what the hint says has to work
             yield {"error": f"This daemon speaks protocol {PROTOCOL}.", "hint": ANOTHER_VERSION}
             return
-        operation = self._operations()[request.op]
+        operation = self._operations(connection)[request.op]
+        under_way = [] if request.op in READING else self.changing
+        under_way.append(request.op)
         try:
             if request.op != "release":
                 self.holds.expect(request)
-            async for message in self._hold(request, reader) if operation is None else operation(request):
+            async for message in operation(request):
                 yield message
         except SupervisorError as error:
             yield {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
@@ -119,13 +124,24 @@ class Control:
             if not is_ours(error):
                 raise
             yield {"error": f"The daemon cannot do this now: {error.strerror}.", "hint": "Try it again."}
+        finally:
+            under_way.remove(request.op)
 
-    def _operations(self) -> dict[str, Callable[[ControlRequest], AsyncIterator[ControlMessage]] | None]:
+    def let_go(self) -> None:
+        """In a copy (see `upgrade`): nobody is answered here any more."""
+        self.hardware.let_go()
+        for task in self._answering - {asyncio.current_task()}:
+            task.cancel()
+
+    def _operations(
+        self, connection: Connection | None
+    ) -> dict[str, Callable[[ControlRequest], AsyncIterator[ControlMessage]]]:
         return {
-            "hold": None,  # it watches its connection
+            "hold": partial(self._hold, connection),
+            "upgrade": lambda request: self.upgrade(request.program, connection[1] if connection else -1),
             "status": self._status,
             "watch": self._watch,
-            "wait": self._wait,
+            "wait": lambda request: self._until(self._named(request).server.settled()),
             "start": self._start,
             "reload": self._start,  # but for a plan with the digest of the one that serves
             "load": self._load,
@@ -153,9 +169,6 @@ class Control:
             yield self._on_the_way()
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), REPEAT_SECONDS)
-
-    def _wait(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        return self._until(self._named(request).server.settled())
 
     async def _start(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """Start, restart and switch are one thing: run this plan in place of what the server runs."""
@@ -207,11 +220,11 @@ class Control:
         return self._until(self._shut_down(request.now))
 
     async def _hold(
-        self, request: ControlRequest, reader: asyncio.StreamReader | None
+        self, connection: Connection | None, request: ControlRequest
     ) -> AsyncIterator[ControlMessage]:
         """Keep a server for the owner of this connection, until that closes or the daemon is stopped."""
-        assert reader is not None  # a page may not ask for it
-        found = self.holds.begin(request, reader)
+        assert connection is not None  # a page may not ask for it
+        found = self.holds.begin(request, connection[0])
         yield {"held": found.hold.id, "server": found.instance.name, "measures": found.hold.measures}
         assert found.life is not None
         await asyncio.wait([found.life])
@@ -257,6 +270,7 @@ class Control:
             "plan": to_json(plan) if plan else None,
             "listen": listen_to_json(listen) if listen else None,
             **memory_of_loaded(self._fleet, stays),
+            "own": dict(self._loads.survivors.memory_of(request.replaces)),
             "final": True,
         }
 

@@ -19,8 +19,7 @@ from ..fleet.fleet import Fleet
 from ..gateway.listener import missing_address
 from ..home.control_socket import Endpoint
 from ..home.event_log import about
-from ..home.orphan import end_orphans
-from ..home.places import daemon_log, update_file
+from ..home.places import SERVER, daemon_log, other_servers, update_file
 from ..locks import Lock
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -32,15 +31,18 @@ from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
 from ..server.process import stats_of
+from ..server.survivor import Survivors
 from .announcements import Announcements
 from .control_listener import ControlSocket
 from .control_server import Control
 from .gateway_listener import GatewayListener
+from .handover import Handover, take_back
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .loads import Loads
 from .service_notify import ServiceNotifier
 from .update_checks import DAILY, Rhythm, keep_looking, last_check
+from .upgrade import SIGNALS, DaemonFacts, DaemonParts, tell_of_upgrade, upgrade
 from .upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -54,10 +56,11 @@ class Daemon:
     """
     Lives as long as its servers are wanted.
 
-    ``lock`` is the home's.  Making one takes the locks of its servers: raises StartFailed as `Instance` does.
-    `run` is called once;
+    ``lock`` is the home's.  `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
-    for newer engines; ``is_service``: nobody who could correct the address looks on.
+    for newer engines; ``is_service``: nobody who could correct the address looks on; ``survives``: its
+    servers may outlive it.  ``handover`` is what another version left in this process, and ``write_log``
+    blocks until the log is written.
     """
 
     def __init__(
@@ -70,12 +73,17 @@ class Daemon:
         manager: ServiceNotifier,
         is_service: bool = False,
         looks: Rhythm = DAILY,
+        survives: bool = True,
+        handover: Handover | None = None,
+        is_foreground: bool = False,
+        write_log: Callable[[], None] = lambda: None,
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
         self._lock = lock
-        self._is_service = is_service
-        self._started = time.time()
+        self._is_service, self._survives = is_service, survives
+        self._handover = handover
+        self._started = handover.started if handover else time.time()
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
         self._announcements = Announcements(lambda: self._gateway.activity)
@@ -85,11 +93,12 @@ class Daemon:
         self._notifier = manager
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
-        self._loads = Loads(lambda: self._fleet, lambda: self._gateway.gateway, self._begin)
+        self._loads = Loads(
+            lambda: self._fleet, lambda: self._gateway.gateway, self._begin, survivors=Survivors(paths)
+        )
         self._gateway = GatewayListener(
             paths, lambda: self._fleet, self._begin, self._loads, lambda: self._control
         )
-        end_orphans(paths, log.warning)
         self._fleet = Fleet(self._new_instance)
         self._control = Control(
             self._fleet,
@@ -99,6 +108,13 @@ class Daemon:
             self._gateway,
             self._loads,
         )
+        self._control_socket = ControlSocket(endpoint, self._control.serve)
+        parts = DaemonParts(
+            DaemonFacts(self._started, is_foreground=is_foreground, is_service=is_service),
+            lock, self._control_socket, self._control, self._fleet, self._gateway, self._loads, manager,
+            self._tasks, write_log,
+        )  # fmt: skip
+        self._control.upgrade = partial(upgrade, parts)
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
         return Instance(
@@ -107,6 +123,8 @@ class Daemon:
             on_change=self._on_change,
             under_way=partial(self._gateway.under_way, name),
             next_id=next_id,
+            lock=self._handover.lock_of(name, self._paths) if self._handover else None,
+            survives=self._survives,
         )
 
     @property
@@ -122,9 +140,9 @@ class Daemon:
         """
         log.info("goss-supervisor %s begins (pid %d)", __version__, os.getpid(), extra=about("daemon"))
         self._listen_to_signals()
-        control = ControlSocket(self._endpoint, self._control.serve)
-        await control.open()
-        supervising = asyncio.create_task(self._supervise(plan, listen))
+        control, handed = self._control_socket, self._handover
+        await control.open(handed.control_fd if handed else None)
+        supervising = asyncio.create_task(self._resume(handed) if handed else self._supervise(plan, listen))
         working = asyncio.create_task(self._fleet.run())
         self._begin(self._notifier.keep_in_touch(self._fleet.passed))
         self._begin(Upkeep(self._locks, (control, self._gateway)).keep())
@@ -145,7 +163,7 @@ class Daemon:
             log.info("goss-supervisor ends", extra=about("daemon"))
 
     def _locks(self) -> list[Lock]:
-        return [self._lock, *(each.lock for each in self._fleet)]
+        return [self._lock, *(each.lock for each in self._fleet if each.lock is not None)]
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """In the background, until it is over or the daemon ends; one that fails logs it."""
@@ -160,9 +178,12 @@ class Daemon:
             await self._address_has_come(listen)
             if not serves_clients(plan):
                 await self._address_has_come(Listen(plan.profile, plan.host, plan.port))
+        await self._look_at_survivors(plan, listen)
         if self._stop_asked.is_set():
             return await self._ended()
         decided = await self._first(plan, listen)
+        if self._loads.took_over:
+            self._report({"step": self._loads.took_over})
         if listen is not None:
             self._loads.load_offers(listen, decided)
         outcome = await decided
@@ -176,6 +197,30 @@ class Daemon:
             self._notifier.ready()
         elif outcome.result == "superseded" and not self._stop_asked.is_set():
             self._begin(self._ready_once_decided())
+        await self._stop_asked.wait()
+        return await self._ended()
+
+    async def _look_at_survivors(self, plan: LaunchPlan, listen: Listen | None) -> None:
+        """Those that are wanted are taken over when they are launched; the others end, and free memory."""
+        survivors = self._loads.survivors
+        await survivors.look()
+        offered = {each.profile for each in listen.offers} - {plan.profile} if listen else set()
+        wanted = {
+            name for name, profile in survivors.profiles.items() if profile in offered and name != SERVER
+        }
+        await survivors.end({*other_servers(self._paths)} - wanted)
+        if not survivors.runs(SERVER, plan):
+            await survivors.end([SERVER])
+
+    async def _resume(self, handed: Handover) -> None:
+        """Go on where the former program stopped (see `upgrade`), and tell who asked for that."""
+        self._notifier.ready()
+        decided = [take_back(self._fleet.restore(each.name), each) for each in handed.servers]
+        await self._fleet.passed()
+        if handed.gateway is not None:
+            await self._gateway.resume(handed.gateway)
+        outcomes = [await each for each in decided if each is not None]
+        tell_of_upgrade(handed, outcomes)
         await self._stop_asked.wait()
         return await self._ended()
 
@@ -215,7 +260,8 @@ class Daemon:
 
     def _first(self, plan: LaunchPlan, listen: Listen | None) -> Coroutine[Any, Any, asyncio.Future[Outcome]]:
         """``gateway.preload: false``: the first request loads the model."""
-        if plan.behind_gateway and listen is not None and not listen.settings.preload:
+        runs = self._loads.survivors.runs(SERVER, plan)
+        if plan.behind_gateway and listen is not None and not listen.settings.preload and not runs:
             return self._gateway.rest(plan, listen)
         return self._gateway.launch(plan, listen)
 
@@ -256,7 +302,7 @@ class Daemon:
         else:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._interrupt)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `start` held it back until now
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # held back by `start`, or before an upgrade
             terminal = next((each for each in (STDOUT, STDERR) if os.isatty(each)), None)
             loop.add_signal_handler(signal.SIGHUP, self._hang_up, terminal)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import asdict, replace
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 from ..errors import NotFound, NotRunning, StartFailed, SupervisorError
 from ..gateway.auth.keys import Keyring
 from ..gateway.backends import GatewayOwner, PageOwner
+from ..gateway.copies import CopyProcess
 from ..gateway.gateway import Gateway
 from ..gateway.scheduler import ContextUse
 from ..gateway.telemetry.activity import Activity
@@ -24,11 +26,13 @@ from ..home.places import keys_file, usage_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, is_socket_path, url_of
+from ..plan.plan_json import listen_from_json, listen_to_json
 from ..profile.definition import Stop
 from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, State
 from ..server.outcome import Outcome
 from ..server.probe import api_key
+from .handover import HandedGateway
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +153,9 @@ class GatewayListener:
         self.listen = wanted
 
     async def _open(self, listen: Listen) -> None:
+        await (await self._made()).open(listen)
+
+    async def _made(self) -> Gateway:
         if self.gateway is None:
             self.gateway = Gateway(Keyring(keys_file(self._paths)), self._owner, self._page())
             for instance in self._servers():
@@ -156,7 +163,7 @@ class GatewayListener:
             file, keyring = UsageFile(usage_file(self._paths)), self.gateway.keyring
             self._usage = UsageKeeper(file, self.gateway.figures.usage, lambda: keyring.limits_tokens)
             await self._usage.begin()
-        await self.gateway.open(listen)
+        return self.gateway
 
     @property
     def _is_open(self) -> bool:
@@ -205,6 +212,41 @@ class GatewayListener:
                 self.gateway.close()
         if self.gateway is not None:
             self.gateway.changed(server)
+
+    # --- upgrades (see `upgrade`)
+
+    def hand_over(self, keep: Callable[[int], int], copy: CopyProcess | None) -> HandedGateway | None:
+        """What the new program needs; None where there was never a gateway."""
+        if self.gateway is None or self.listen is None:
+            return None
+        copies = [replace(each, fd=keep(each.fd)) for each in self.gateway.copies.processes]
+        return HandedGateway(
+            listen_to_json(self.listen),
+            tuple(map(keep, self.gateway.listener.descriptors)),
+            self.gateway.keyring.local,
+            self.gateway.sessions.cookie,
+            self.gateway.sessions.sessions,
+            (*copies, *([copy] if copy is not None else ())),
+        )
+
+    async def resume(self, handed: HandedGateway) -> None:
+        """Go on with what the former program had; its servers are known.  Raises as `Gateway.open`."""
+        async with self._turn:
+            self.listen = listen_from_json(handed.listen)
+            gateway = await self._made()
+            gateway.keyring.take_local(handed.local_key)
+            gateway.sessions.cookie = handed.cookie
+            gateway.sessions.sessions.update(handed.sessions)
+            for each in handed.copies:
+                gateway.copies.add(each)
+            if handed.sockets:
+                gateway.listener.inherited = [socket.socket(fileno=each) for each in handed.sockets]
+                await gateway.open(self.listen)
+
+    def let_go(self) -> None:
+        """In a copy: the usage is not ours to write."""
+        if self._usage is not None:
+            self._usage.let_go()
 
     # --- the end
 

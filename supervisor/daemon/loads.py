@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -15,11 +16,14 @@ from ..errors import StartFailed, SupervisorError
 from ..fleet.admission import Admission
 from ..fleet.fleet import Fleet
 from ..gateway.gateway import Gateway
+from ..home.event_log import about
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, serves_clients
+from ..progress import iso
 from ..server.instance import Instance
 from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
+from ..server.survivor import Survivors
 from .helpers import LOAD, Answer, why_not
 
 log = logging.getLogger(__name__)
@@ -51,7 +55,8 @@ class Loads:
     """
     The owner of the gateway (see `GatewayOwner`), which ``gateway`` gives; None until there is one.
 
-    ``begin`` runs a task in the background; ``prepare`` runs ``goss-supervisor load`` with the words that
+    ``begin`` runs a task in the background; ``survivors`` are taken over rather than launched anew.
+    ``prepare`` runs ``goss-supervisor load`` with the words that
     it gets, which prepares a profile and sends it back as a load.
     """
 
@@ -61,10 +66,14 @@ class Loads:
         gateway: Callable[[], Gateway | None],
         begin: Callable[[Coroutine[Any, Any, None]], object],
         prepare: Callable[..., Coroutine[Any, Any, Answer]] = LOAD.run,
+        *,
+        survivors: Survivors,
     ) -> None:
         self.troubles: dict[str, str] = {}  # by profile: why the last load of it came to nothing
         self.loading: list[str] = []  # profiles that are to be loaded, whether begun or not
+        self.took_over = ""  # the last survivor, in words
         self.place: Place = _at_once
+        self.survivors = survivors
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by profile
         self._fleet = fleet
         self._gateway = gateway
@@ -90,7 +99,7 @@ class Loads:
                 await self._fleet().drop(each)  # the main server takes it over
                 if (gateway := self._gateway()) is not None:
                     gateway.gone(each.name)
-        return await self.admission.launch(main, plan, begin)
+        return self._taken_over(main, plan) or await self.admission.launch(main, plan, begin)
 
     async def run_beside(
         self,
@@ -122,10 +131,25 @@ class Loads:
         instance = self._fleet().ensure(plan.profile)
         instance.make_ready_for(plan)
         server = instance.server
+        if taken_over := self._taken_over(instance, plan):
+            return taken_over
         begin = partial(server.reload if server.is_serving and not again else server.start, plan)
         return await self.admission.launch(
             instance, plan, begin, by_request=by_request, alone=alone, evicts=evicts
         )
+
+    def _taken_over(self, instance: Instance, plan: LaunchPlan) -> asyncio.Future[Outcome] | None:
+        """It has its memory already, so nothing has to make way; None where no survivor runs this."""
+        survivor = self.survivors.take(instance.name, plan)
+        if survivor is None:
+            return None
+        pid, since = survivor.identity.pid, survivor.ready_since
+        then = datetime.fromtimestamp(since, UTC).astimezone() if since else None
+        ready = f", loaded since {then:%Y-%m-%d %H:%M}" if then else ""
+        self.took_over = f"took over {plan.profile} (pid {pid}){ready}"
+        fields = {"server": instance.name, "profile": plan.profile, "pid": pid, "since": since and iso(since)}
+        log.info("%s", self.took_over, extra=about("adopted", **fields))
+        return instance.server.take_over(survivor.plan, survivor)
 
     async def wake(
         self, instance: Instance, *, by_request: bool = False, alone: bool = False, evicts: bool = True
@@ -147,8 +171,11 @@ class Loads:
         Once the main server's start is decided, load what is to be loaded and no server has, one after the
         other.  Nothing is unloaded for it, and one that cannot be loaded does not stop the others.
         """
+        left = self.survivors.profiles
         wanted = [
-            each.profile for each in listen.offers if each.load and not self._fleet().having(each.profile)
+            each.profile
+            for each in sorted(listen.offers, key=lambda each: each.profile not in left.values())
+            if (each.load or each.profile in left.values()) and not self._fleet().having(each.profile)
         ]
         wanted = [profile for profile in wanted if profile not in self.loading]
         self.loading += wanted
@@ -160,6 +187,7 @@ class Loads:
             if outcome.result in _WELL and self._fleet().having(profile) is None:
                 await self._load(profile, "--no-evict")
             self.loading.remove(profile)
+        await self.survivors.end(self.survivors.profiles)  # what nobody could load runs no longer
 
     def evicted_for(self, profile: str) -> frozenset[str]:
         """The servers that were unloaded for this profile and have not been loaded since, by name."""

@@ -50,6 +50,20 @@ class ServiceNotifier:
         self._status = ""
         self._owed: dict[str, str] = {}
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the first start is over, and neither a reload nor the end is under way."""
+        return self._phase is _Phase.UP
+
+    @property
+    def manager(self) -> tuple[str, float | None]:
+        """Its address, "" without one, and after how long a silence it ends us: for an upgrade in place."""
+        return self._notify.address if self._notify else "", self._watchdog_seconds
+
+    def ping(self) -> None:
+        """Before a silence: the watchdog's time begins anew."""
+        self._say(self._signs_of_life())
+
     def status(self, line: str) -> None:
         """How the server is, in one line without secrets."""
         if line != self._status:

@@ -374,7 +374,7 @@ class Admission:
         of which nobody can tell is left out; that of a worker has room for one model, however large.
         """
         plan, server = asking.plan, asking.instance.server
-        free = await server.memory.free_for(plan, server.environment_of(plan))
+        free = await server.memory.free_for(plan, server.launcher.environment_of(plan))
         for each in self._fleet:
             for pool, number in each.server.memory.held_bytes(each.server.plan).items():
                 if pool in free:

@@ -49,13 +49,15 @@ class Fleet:
 
     def ensure(self, profile: str) -> Instance:
         """The same, made anew if there is none.  Raises StartFailed as `Instance` does."""
-        found = self.having(profile)
+        name = profile if profile != SERVER else f"{profile}+"  # no profile can be called so
+        return self.having(profile) or self.restore(name)
+
+    def restore(self, name: str) -> Instance:
+        """The server of this name, made anew if there is none.  Raises StartFailed as `Instance` does."""
+        found = self._instances.get(name)
         if found is None:
-            name = profile if profile != SERVER else f"{profile}+"  # no profile can be called so
-            found = self._instances.get(name)
-            if found is None:
-                found = self._instances[name] = self._make(name, self._next_id)
-                self._work(found)
+            found = self._instances[name] = self._make(name, self._next_id)
+            self._work(found)
         return found
 
     async def drop(self, instance: Instance) -> None:
@@ -94,3 +96,10 @@ class Fleet:
     def close(self) -> None:
         for instance in self:
             instance.close()
+
+    def let_go(self) -> None:
+        """In a copy: its servers are another process's."""
+        for task in self._working.values():
+            task.cancel()
+        for instance in self:
+            instance.let_go()

@@ -160,6 +160,11 @@ class Exchange:
         """From this computer to its peers, or back; it waits, or has not begun."""
         self._host, self.has_moved = host, True
 
+    def hand_on(self) -> None:
+        """In a copy (see `copies`): nobody answers it yet, and the daemon will."""
+        self._happened(ExchangeEvent.HANDED_ON)
+        self._client.hand_on(self.body, has_head=self._delivery.has_written)
+
     def begin_waiting(self) -> None:
         self._host.arrive(self)
 

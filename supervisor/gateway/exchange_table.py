@@ -38,6 +38,7 @@ class ExchangeEvent(StrEnum):
     ANSWERED = "answered"
     FAILED = "failed"  # the gateway gives it up
     LEFT = "client left"
+    HANDED_ON = "handed on"  # to the daemon that has taken the place of this one
 
 
 class ExchangeDo(StrEnum):
@@ -66,6 +67,7 @@ EXCHANGE_TABLE: Mapping[ExchangeState, Mapping[ExchangeEvent, Row]] = {
         ExchangeEvent.GO: (ExchangeState.CONNECTING, (ExchangeDo.CONNECT,)),
         ExchangeEvent.FAILED: (ExchangeState.OVER, (ExchangeDo.TELL, ExchangeDo.END)),
         ExchangeEvent.LEFT: (ExchangeState.OVER, (ExchangeDo.END,)),
+        ExchangeEvent.HANDED_ON: (ExchangeState.OVER, ()),
     },
     ExchangeState.CONNECTING: {
         **_ENDS,

@@ -10,34 +10,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import replace
 from functools import partial
 
 from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
-from .api.body import requested_model
-from .api.routes import Trouble, model_in_query, model_of
-from .api.served_models import Meant, no_model
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
-from .auth.limits import KeyLimiter, visible
+from .auth.limits import KeyLimiter
 from .auth.page_sessions import PageSessions
 from .auth.refused_keys import RefusedKeys
 from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import A_WORKER, ENDING, Endpoints, of_no_role, send, why_refused
-from .exchange import Exchange, Outgoing, Wish, to_server
+from .copies import CopiedRequest, Copies, Successor
+from .endpoints import ENDING, Endpoints, why_refused
+from .exchange import Exchange, Outgoing, to_server
 from .http_heads import Head
 from .listener import Listener
 from .model_states import ModelStates
 from .pages.page_endpoints import PageEndpoints
 from .peers import Peers
 from .prompt_count import count
+from .reception import Reception
 from .relay.client_connection import AskedOf, ClientConnection
 from .relay.connections import Connections, Handshake
 from .relay.upstream import ConnectionPool
-from .request_record import record, refused
+from .request_record import RequestBooks
 from .scheduler import Action, ContextUse, CountPrompt, Go, LoadProfile, Refuse, Scheduler, Ticket
 from .server_use import ServerUses
 from .telemetry.activity import Activity, RequestRecord
@@ -55,29 +53,34 @@ class Gateway:
     """One for each daemon; its owner calls `changed` after each change of a server."""
 
     def __init__(self, keyring: Keyring, owner: GatewayOwner, page: PageOwner) -> None:
-        self.activity = Activity()
-        self.figures = RequestFigures()
-        self._limiter = KeyLimiter(self.figures.usage.tokens_on)
+        self.activity, self.figures = Activity(), RequestFigures()
+        limiter = KeyLimiter(self.figures.usage.tokens_on)
         self.keyring = keyring
         self._owner = owner
-        self._loop = asyncio.get_running_loop()
-        self._refused_keys = RefusedKeys(self._loop.time)
+        self.loop = asyncio.get_running_loop()
+        self._refused_keys = RefusedKeys(self.loop.time)
         self._scheduler = Scheduler(Settings())
-        self.uses = ServerUses(self._loop)
+        self.uses = ServerUses(self.loop)
         self._budgets = ContextBudgets()
         self._exchanges: dict[Ticket, Exchange] = {}
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
+        self.listener = Listener(keyring, self.connected, partial(Handshake, self._connections))
         self.backends = Backends(self.listener.chats)
         self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load)
         asked = self.uses.touch, self._models, self.context_use, page.hardware
         self._endpoints = Endpoints(self.backends, self.figures, self.counts, *asked)
-        self.now = RequestsNow(self._exchanges, self._scheduler, self._server_of, owner, self._loop.time)
+        self.now = RequestsNow(self._exchanges, self._scheduler, self._server_of, owner, self.loop.time)
         self.sessions = PageSessions(keyring)
         self._pages = PageEndpoints(self, page)
-        own = self._limiter, self._exchanges, self.backends.is_served
-        self.peers = Peers(self, lambda each: self._note(record(each, self._loop.time(), None)), *own)
+        self._books = RequestBooks(self.activity, self.figures, self._pages.look, self.loop.time)
+        self.note_refused = self._books.note_refused
+        own = limiter, self._exchanges, self.backends.is_served
+        self.peers = Peers(self, lambda each: self._books.note(each, None), *own)
+        parts = self._endpoints, self._pages, self._models, self._budgets
+        self._reception = Reception(self, limiter, *parts)
+        self.copies = Copies(self, self._scheduler.count_in)
+        self.successor: Successor | None = None
         self._endpoints.id, self.figures.peers = self.peers.id, self.peers.figures
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
@@ -106,8 +109,8 @@ class Gateway:
         """Accept no new connections; those that are open go on."""
         self.listener.close()
 
-    def _connection(self) -> ClientConnection:
-        return ClientConnection(self, self._connections, self._loop)
+    def connected(self) -> ClientConnection:
+        return ClientConnection(self, self._connections, self.loop)
 
     @property
     def is_ending(self) -> bool:
@@ -124,7 +127,7 @@ class Gateway:
         """The daemon is being stopped: accept no new requests, and refuse those that wait."""
         self.announce_end()
         self.close()
-        self._act(self._scheduler.begin_to_end(self._loop.time()))
+        self._act(self._scheduler.begin_to_end(self.loop.time()))
 
     async def finish(self) -> None:
         """Called when all servers have stopped."""
@@ -145,7 +148,7 @@ class Gateway:
     def counts(self) -> tuple[int, int, int]:
         """Requests under way, requests that wait, connections."""
         waiting = len(self._scheduler.waiting)
-        return len(self._exchanges) - waiting, waiting, len(self._connections)
+        return len(self._exchanges) - waiting + len(self.copies), waiting, len(self._connections)
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -163,7 +166,7 @@ class Gateway:
         return self._scheduler.waiting_since(profile)
 
     def context_use(self, name: str) -> ContextUse | None:
-        return self._scheduler.context_use(name, self._loop.time())
+        return self._scheduler.context_use(name, self.loop.time())
 
     def offer_of(self, profile: str) -> Offer | None:
         """On what terms this profile is served; None for one that clients may not ask for."""
@@ -181,7 +184,7 @@ class Gateway:
         if server.plan is not None or server is self.backends.main:
             situation = self.backends.situation_of(server)
             self._budgets.set(situation.profile, situation.context_tokens)
-            self._act(self._scheduler.change(situation, self._loop.time(), server.name))
+            self._act(self._scheduler.change(situation, self.loop.time(), server.name))
         if server.state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
             self._cut(server)
         self._let_drain(server)
@@ -192,14 +195,19 @@ class Gateway:
         """Forget a server that was stopped."""
         self.backends.remove(name)
         del self.uses[name]
-        self._act(self._scheduler.remove(name, self._loop.time()))
+        self._act(self._scheduler.remove(name, self.loop.time()))
         self._models.look()
 
     def _cut(self, server: Backend) -> None:
         """It goes; who is still being answered has had the time that there was."""
         why = server.why or "the server is being stopped"
-        for ticket in [each for each in self._scheduler.under_way if each.server == server.name]:
-            self._exchanges[ticket].cut(f"The answer was cut off: {why.rstrip('.')}.")
+        self._cut_answers(server.name, f"The answer was cut off: {why.rstrip('.')}.")
+        self.copies.cut(server.name, f"The answer was cut off: {why.rstrip('.')}.")
+
+    def _cut_answers(self, name: str, why: str) -> None:
+        for ticket in [each for each in self._scheduler.under_way if each.server == name]:
+            if ticket in self._exchanges:
+                self._exchanges[ticket].cut(why)
 
     def _let_drain(self, server: Backend) -> None:
         if server.state is State.DRAINING and not self._scheduler.count_at(server.name):
@@ -210,7 +218,7 @@ class Gateway:
         if not why and self.backends.having(profile) is None:
             why = "another profile was asked for meanwhile"
         self._models.load_ended(profile, why)
-        self._act(self._scheduler.loaded(profile, why, self._loop.time()))
+        self._act(self._scheduler.loaded(profile, why, self.loop.time()))
 
     def pool_for(self, exchange: Exchange) -> ConnectionPool:
         return self.uses[exchange.ticket.server].pool
@@ -227,7 +235,7 @@ class Gateway:
         context = with_hold(self.judged(head), head, self.backends)
         if context.trouble is not None:
             self._refused_keys.note(context.trouble)
-            self._note_refused(head, context, context.trouble)
+            self.note_refused(head, context, context.trouble)
         return context
 
     def judged(self, head: Head) -> RequestContext:
@@ -237,61 +245,11 @@ class Gateway:
     def receive(
         self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
     ) -> AskedOf | None:
-        if context.is_preflight:
-            client.reply((204, b"", b""))
-            return None
-        route = context.route
-        in_body = requested_model(body, head.get(b"content-type")) if route.names_model else ""
-        asked = in_body or (model_in_query(head.target) if b"?" in head.target else "")
-        wish, meant = Wish(head, body, asked), self.listener.names.meant(asked, route.role)
-        is_known = meant is not None and not meant.is_unknown
-        found = None if is_known or context.hold else self.peers.take(client, wish, context)
-        return found or self._receive_here(client, wish, context, meant)
-
-    def _receive_here(
-        self, client: ClientConnection, wish: Wish, context: RequestContext, meant: Meant | None
-    ) -> AskedOf | None:
-        """What this computer answers, or refuses; ``meant`` None is a model that nobody has."""
-        head, asked, route = wish.head, wish.model, context.route
-        profile = context.held_profile or (meant.profile if meant else None) or ""
-        if not (self.settings.switch_on_request or self.backends.is_served(profile)):
-            profile = self.backends.instead_of(profile, route.handler)
-        is_served, at = self.backends.is_served(profile), self.listener
-        named, limits = profile or profile_of(self.backends.answering), context.caller.limits
-        handler, can = route.handler or (None if is_served else route.otherwise), at.names.can(named, route)
-        trouble = self._limiter.refusal(context.caller, route, named, at.names)
-        if handler in {None, "props"} and self.backends.is_worker:
-            trouble = A_WORKER
-        elif handler is None and meant is None:
-            trouble = no_model(asked, self.peers.hint())
-        elif handler is None and route.role and not (can or is_served):
-            trouble = of_no_role(named, route.role)
-        if trouble is not None:
-            self._note_refused(head, context, trouble, asked)
-            client.refuse(trouble, keep_alive=head.persists)
-            return None
-        offers = visible(limits, at.offers, at.names)
-        if handler == "model-events" and head.method == "GET":
-            return self._models.watch(client, head, context, offers)
-        if handler in {"supervisor", "page"}:
-            return self._pages.receive(client, head, wish.body, context)
-        if handler is not None:
-            model = model_of(head.path, at.prefix) if handler == "model" else asked
-            peers = self.peers.entries(head, limits, at.offers) if handler.startswith("model") else ()
-            answer = self._endpoints.answer(handler, offers, model, profile, wish.body, peers=peers)
-            self.run(send(answer, client, head, context, self._note_refused))
-            return None
-        assert meant is not None
-        profile = named if limits.models else profile  # no other may answer it then
-        ticket = Ticket(self._loop.time(), profile, route.generates, route.wakes and can, context.hold)
-        if route.generates:
-            ticket.tokens = self._budgets.expect(named, wish.body)
-        wish = replace(wish, effort=meant.effort) if meant.effort else wish
-        return Exchange(self, client, context, wish, ticket)
+        return self._reception.receive(client, head, body, context)
 
     def run(self, work: Coroutine[None, None, None]) -> None:
         """Do this in the background."""
-        self._tasks.add(task := self._loop.create_task(work))
+        self._tasks.add(task := self.loop.create_task(work))
         task.add_done_callback(self._tasks.discard)
 
     def request_of(self, exchange: Exchange) -> Outgoing:
@@ -300,28 +258,38 @@ class Gateway:
     # --- the queue
 
     def arrive(self, exchange: Exchange) -> None:
+        if self.successor is not None:
+            exchange.hand_on()
+            return
         self._exchanges[exchange.ticket] = exchange
         if exchange.ticket.generates:
             self._owner.wanted(exchange.ticket.profile or profile_of(self._server_of(exchange.ticket)))
-        self._act(self._scheduler.arrive(exchange.ticket, self._loop.time()))
+        self._act(self._scheduler.arrive(exchange.ticket, self.loop.time()))
         exchange.has_waited = exchange.went_at is None
 
     def come_again(self, exchange: Exchange, seconds: float) -> None:
-        now, ticket = self._loop.time(), exchange.ticket
+        now, ticket = self.loop.time(), exchange.ticket
+        if self.successor is not None:
+            self.successor.ended(ticket.number)
+            exchange.hand_on()
+            return
         exchange.has_waited = True
         ticket.lost_launch = self.backends[ticket.server].launch
         ticket.not_before = now + seconds
         self._act(self._scheduler.come_again(ticket, now))
 
     def end(self, exchange: Exchange) -> None:
-        ticket, now = exchange.ticket, self._loop.time()
+        ticket = exchange.ticket
         del self._exchanges[ticket]
         server = self._server_of(ticket)
         if ticket.server and ticket.generates:
             self.uses.touch(server.name)
-        self._note(done := record(exchange, now, server.plan))
-        self._budgets.learn(done, exchange.body)
-        self._act(self._scheduler.end(ticket, now))
+        self._budgets.learn(self._books.note(exchange, server.plan), exchange.body)
+        self._leave(ticket, server)
+
+    def _leave(self, ticket: Ticket, server: Backend) -> None:
+        """It is over."""
+        self._act(self._scheduler.end(ticket, self.loop.time()))
         self._let_drain(server)
         if not self._scheduler.is_busy(server.name):
             self._owner.rested()
@@ -349,7 +317,7 @@ class Gateway:
         at, ticket = self._endpoints, exchange.ticket
         found = await count(exchange, self._server_of(ticket), at.asked, at.context_of, self._budgets)
         if isinstance(found, int):
-            self._act(self._scheduler.counted(ticket, found, self._loop.time()))
+            self._act(self._scheduler.counted(ticket, found, self.loop.time()))
         elif found is not None and ticket in self._scheduler.waiting:
             exchange.fail(found, "refused")
 
@@ -364,20 +332,20 @@ class Gateway:
         """The queue's own clock; the sweep is too coarse for it."""
         if self._queue_timer is not None:
             self._queue_timer.cancel()
-        due = self._scheduler.next_time(self._loop.time()) if self._scheduler.waiting else None
-        self._queue_timer = self._loop.call_at(due, self._tick) if due is not None else None
+        due = self._scheduler.next_time(self.loop.time()) if self._scheduler.waiting else None
+        self._queue_timer = self.loop.call_at(due, self._tick) if due is not None else None
 
     def _tick(self) -> None:
-        self._act(self._scheduler.tick(self._loop.time()))
+        self._act(self._scheduler.tick(self.loop.time()))
 
     def _sweep_on(self) -> None:
         if self._timer is None:
-            self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+            self._timer = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         """Once a second while anybody is there: late clients, those who wait, an idle model."""
         timer, self._timer = self._timer, None
-        now = self._loop.time()
+        now = self.loop.time()
         self._connections.postpone(now - timer.when() if timer else 0.0)
         if self._connections or self.listener.unloads_idle:
             self._sweep_on()
@@ -388,12 +356,38 @@ class Gateway:
         self.uses.unload_idle(self.backends, self._scheduler.is_busy, self.listener.idle_seconds)
         self._models.tick(now)
 
-    # --- the books
+    # --- upgrades, see `copies`
 
-    def _note(self, request: RequestRecord) -> None:
-        self.activity.add(request)
-        self.figures.count(request)
-        self._pages.look()
+    def copied(self) -> tuple[CopiedRequest, ...]:
+        """What the copy will answer that is made now."""
+        return tuple(
+            CopiedRequest(each.number, each.server, each.generates, each.charged)
+            for each in self._scheduler.under_way
+            if each in self._exchanges
+        )
 
-    def _note_refused(self, head: Head, context: RequestContext, trouble: Trouble, asked: str = "") -> None:
-        self._note(refused(head, context, trouble, asked))
+    def become_copy(self, fd: int) -> Successor:
+        """Called in the copy, with its end of the pair: what is not being answered goes to the daemon."""
+        self.successor = self._books.successor = successor = Successor(fd, self._cut_answers)
+        self.copies.let_go()
+        self.listener.let_go()
+        self.uses.close()
+        self._models.end()
+        self._pages.end()
+        for ticket in self._scheduler.waiting:
+            self._exchanges.pop(ticket).hand_on()
+        self._scheduler.waiting.clear()
+        self._connections.hand_on()
+        return successor
+
+    async def answered(self) -> None:
+        """In a copy: comes back when all its clients have their answers, or are the daemon's."""
+        assert self.successor is not None
+        await self._connections.empty.wait()
+        await self.successor.finished()
+
+    def count_out(self, ticket: Ticket | None, request: RequestRecord | None) -> None:
+        if request is not None:
+            self._books.keep(request)
+        if ticket is not None:
+            self._leave(ticket, self._server_of(ticket))

@@ -52,6 +52,7 @@ class Listener:
         self._connection, self._handshake = connection, handshake
         self._plans: Sequence[LaunchPlan] = ()
         self._listening: Listening | None = None
+        self.inherited: Sequence[socket.socket] = ()  # open sockets of the former program in this process
 
     @property
     def is_open(self) -> bool:
@@ -73,7 +74,8 @@ class Listener:
         self._take(listen)
 
     async def _at(self, listen: Listen) -> Listening:
-        return await listen_at(listen, self._connection, self._handshake)
+        inherited, self.inherited = self.inherited, ()
+        return await listen_at(listen, self._connection, self._handshake, inherited)
 
     async def _rebuilt(self, listen: Listen) -> Listening:
         """Other hosts or another certificate at a port that cannot be had twice, not even by us."""
@@ -129,6 +131,17 @@ class Listener:
         """Its socket's file was removed.  Raises StartFailed, and it listens no more then."""
         if self._listening is not None:
             self._listening = await self._rebuilt(self.listen)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Of the open sockets, for the program that takes our place."""
+        return self._listening.descriptors if self._listening is not None else []
+
+    def let_go(self) -> None:
+        """In a copy: another process listens there."""
+        if self._listening is not None:
+            self._listening.let_go()
+            self._listening = None
 
     def close(self) -> None:
         """Accept no new connections."""
@@ -188,10 +201,17 @@ class Listening:
             _tls(at)  # a pair that does not fit would be half taken
             self._context.load_cert_chain(at.tls_certificate, at.tls_key)
 
-    def close(self) -> None:
-        """Accept no new connections; those that are open go on."""
+    @property
+    def descriptors(self) -> list[int]:
+        return [each.fileno() for server in self._servers for each in server.sockets]
+
+    def let_go(self) -> None:
         for server in self._servers:
             server.close()
+
+    def close(self) -> None:
+        """Accept no new connections; those that are open go on."""
+        self.let_go()
         if self._socket_file is not None and self.is_in_place():
             self._socket_file.unlink(missing_ok=True)
 
@@ -206,6 +226,7 @@ class TlsServer:
         handshake: Callable[[socket.socket], Handshake],
         context: ssl.SSLContext,
     ) -> None:
+        self.sockets = (sock,)
         self._sock = sock
         self._protocol, self._handshake, self._context = protocol, handshake, context
         sock.setblocking(False)
@@ -228,17 +249,23 @@ class TlsServer:
 
 
 async def listen_at(
-    at: Listen, protocol: Callable[[], asyncio.Protocol], handshake: Callable[[socket.socket], Handshake]
+    at: Listen,
+    protocol: Callable[[], asyncio.Protocol],
+    handshake: Callable[[socket.socket], Handshake],
+    inherited: Sequence[socket.socket] = (),
 ) -> Listening:
-    """Raises StartFailed, saying who holds the port, and ConfigError for certificates that cannot be used."""
+    """
+    With sockets that listen there already, if there are any ``inherited``.  Raises StartFailed, saying who
+    holds the port, and ConfigError for certificates that cannot be used.
+    """
     loop = asyncio.get_running_loop()
     context = _tls(at) if at.tls_certificate else None
     if sys.platform != "win32" and at.host.endswith(".sock"):
-        return await _at_socket_file(Path(at.host), protocol)
+        return await _at_socket_file(Path(at.host), protocol, *inherited)
     backlog = min(BACKLOG, descriptor_limit() // 4)  # so many are accepted at once
-    sockets: list[socket.socket] = []
+    sockets = list(inherited)
     try:
-        for address in bind_addresses(at.host):
+        for address in () if inherited else bind_addresses(at.host):
             sockets.append(bound(address, at.port, backlog=backlog))  # noqa: PERF401 - see below
     except OSError as error:
         for each in sockets:
@@ -253,11 +280,16 @@ async def listen_at(
 
 if sys.platform != "win32":
 
-    async def _at_socket_file(path: Path, protocol: Callable[[], asyncio.Protocol]) -> Listening:
+    async def _at_socket_file(
+        path: Path, protocol: Callable[[], asyncio.Protocol], inherited: socket.socket | None = None
+    ) -> Listening:
+        loop = asyncio.get_running_loop()
+        if inherited is not None:
+            server = await loop.create_unix_server(protocol, sock=inherited, backlog=BACKLOG)
+            return Listening([server], socket_file=path)
         problem = next(unix_socket_problem(path), None)  # and removes one that nobody listens on
         if problem is not None:
             raise StartFailed(problem.message, hint=problem.hint)
-        loop = asyncio.get_running_loop()
         mask = os.umask(0o117)  # for its user and group
         try:
             server = await loop.create_unix_server(protocol, path, backlog=BACKLOG)

@@ -17,7 +17,8 @@ from .api.served_models import public_ids, router_status
 from .auth.guard import RequestContext
 from .backends import Backends, loaded_share, phase_of, profile_of
 from .http_heads import Head
-from .relay.client_connection import ClientConnection, LongAnswer
+from .relay.answer import LongAnswer
+from .relay.client_connection import ClientConnection
 
 BEAT_SECONDS = 15.0
 EVENTS: Final = b"text/event-stream"

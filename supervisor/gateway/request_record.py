@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from ..plan.launch import LaunchPlan
 from .api.routes import Trouble
 from .auth.guard import RequestContext
+from .copies import Successor
 from .exchange import Exchange
 from .http_heads import Head
-from .telemetry.activity import RequestRecord, Usage, tokens_of_pieces, usage_of
+from .telemetry.activity import Activity, RequestRecord, Usage, tokens_of_pieces, usage_of
+from .telemetry.metrics import RequestFigures
 
 _LEAST_TOKENS, _LEAST_SECONDS = 4, 0.01  # for a rate that says something
 
@@ -74,3 +77,38 @@ def _rate(counted: Usage, exchange: Exchange, now: float) -> float | None:
     if not exchange.is_stream or first is None or tokens < _LEAST_TOKENS or now - first < _LEAST_SECONDS:
         return None
     return round((tokens - 1) / (now - first), 2)
+
+
+class RequestBooks:
+    """
+    Of one gateway; ``kept`` is called after each request that is counted.  A copy has a ``successor``, which
+    counts for it.
+    """
+
+    def __init__(
+        self,
+        activity: Activity,
+        figures: RequestFigures,
+        kept: Callable[[], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self.successor: Successor | None = None
+        self._activity, self._figures, self._kept, self._clock = activity, figures, kept, clock
+
+    def note(self, exchange: Exchange, plan: LaunchPlan | None) -> RequestRecord:
+        """It is over; ``plan`` is its server's, None a peer's."""
+        done = record(exchange, self._clock(), plan)
+        if self.successor is None:
+            self.keep(done)
+        else:
+            self.successor.ended(exchange.ticket.number, done)
+        return done
+
+    def keep(self, request: RequestRecord) -> None:
+        self._activity.add(request)
+        self._figures.count(request)
+        self._kept()
+
+    def note_refused(self, head: Head, context: RequestContext, trouble: Trouble, asked: str = "") -> None:
+        """It is over before anything was done for it."""
+        self.keep(refused(head, context, trouble, asked))

@@ -271,9 +271,8 @@ class Scheduler:
 
     def next_time(self, now: float) -> float | None:
         """When `tick` will have something to do though nothing happens; None for never."""
-        times = [ticket.arrived + self.settings.hold_timeout_seconds for ticket in self.waiting]
-        times += [ticket.not_before for ticket in self.waiting if ticket.not_before > now]
-        return min(times, default=None)
+        times = [each.arrived + self.settings.hold_timeout_seconds for each in self.waiting]
+        return min(times + [each.not_before for each in self.waiting if each.not_before > now], default=None)
 
     # --- what others ask
 
@@ -373,15 +372,19 @@ class Scheduler:
         return [each for each in self.under_way if each.server == name and each.generates]
 
     def _go(self, ticket: Ticket, now: float) -> Go:
-        self.under_way.add(ticket)
         ticket.end_wait_for_room(now)
         ticket.server = self.server_of(ticket)
-        self._at[ticket.server] += 1
-        self._generating[ticket.server] += ticket.generates
         context = self.situations[ticket.server].context_tokens
         ticket.charged = context if ticket.alone else ticket.tokens  # nobody joins one that goes alone
-        self._tokens[ticket.server] += ticket.charged
+        self.count_in(ticket)
         return Go(ticket)
+
+    def count_in(self, ticket: Ticket) -> None:
+        """It is under way at its server, though a copy may answer it (see `copies`)."""
+        self.under_way.add(ticket)
+        self._at[ticket.server] += 1
+        self._generating[ticket.server] += ticket.generates
+        self._tokens[ticket.server] += ticket.charged
 
     def _refuse(self, ticket: Ticket, reason: Reason, why: str = "") -> Refuse:
         self.waiting.remove(ticket)

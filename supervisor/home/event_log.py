@@ -22,7 +22,7 @@ from ..paths import Paths
 from ..progress import iso
 
 EVENT_BYTES = 2_000_000
-EventKind = Literal["message", "daemon", "state", "death", "eviction", "download", "update", "key"]
+EventKind = Literal["message", "daemon", "state", "death", "eviction", "download", "update", "key", "adopted"]
 _ATTRIBUTE = "event"
 
 

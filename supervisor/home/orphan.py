@@ -9,6 +9,7 @@ else while a member lives; or the mark of this home's server is in its environme
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -17,18 +18,21 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import StartFailed
-from ..locks import Lock
+from ..errors import AlreadyRunning, StartFailed
+from ..locks import Lock, held_by
 from ..paths import Paths
 from .identity import Identity, fields_of_stat, identify
-from .places import generation_lock, other_servers, record_file, session_paths
-from .records import read_record
+from .places import SERVER, generation_lock, other_servers, record_file, session_paths
+from .records import Record, read_record
+
+log = logging.getLogger(__name__)
 
 if sys.platform == "win32":
     _FORCEFUL = signal.SIGTERM  # which is TerminateProcess there
 else:
     _FORCEFUL = signal.SIGKILL
 
+SURVIVOR_HINT = "goss-supervisor start takes it over, and goss-supervisor stop ends it."
 MARK_VARIABLE = "GOSS_SUPERVISOR_SERVER"
 """In the environment of each server and of what it starts."""
 GRACE_SECONDS = 10.0
@@ -61,6 +65,62 @@ def take_generation_lock(path: Path, record: Path, say: Callable[[str], None]) -
     if lock is None:
         raise StartFailed(f"The llama-server of an earlier daemon ({named}) cannot be stopped.")
     return lock
+
+
+class GenerationLock:
+    """
+    Taken before the first launch, and not earlier: a survivor of an earlier daemon, which may be taken over,
+    holds it itself.  ``held`` is one that this process has already.
+    """
+
+    def __init__(
+        self, path: Path, record: Path, *, held: Lock | None = None, say: Callable[[str], None] = log.warning
+    ) -> None:
+        self.held = held
+        self._path, self._record, self._say = path, record, say
+
+    @property
+    def fd(self) -> int:
+        """To be inherited; once it is taken."""
+        assert self.held is not None
+        return self.held.fd
+
+    def take(self) -> None:
+        """Ends an orphan that holds it, which may take 15 s.  Raises as `take_generation_lock` does."""
+        if self.held is None:
+            self.held = take_generation_lock(self._path, self._record, self._say)
+
+    def release(self) -> None:
+        """Once nothing of the server runs, and nothing will."""
+        if self.held is not None:
+            self.held.release()
+            self.held = None
+
+
+def left_running(paths: Paths) -> list[tuple[Record, Identity]]:
+    """
+    Of the servers whose process lives, holds its lock and is proved to be of this home: without a daemon
+    those that an earlier one left.
+    """
+    found = []
+    for name in (SERVER, *other_servers(paths)):
+        file = record_file(paths, name)
+        record = read_record(file)
+        identity = record.identity if record else None
+        if record is None or identity is None or identify(identity.pid) != identity:
+            continue
+        if held_by(generation_lock(paths, name)) is not None and _belongs(identity.pid, None, mark_of(file)):
+            found.append((record, identity))
+    return found
+
+
+def refuse_beside_survivors(paths: Paths) -> None:
+    """For what needs the memory for itself, without a daemon.  Raises AlreadyRunning."""
+    for record, identity in left_running(paths)[:1]:
+        raise AlreadyRunning(
+            f"{record.profile} still runs, though its daemon was killed (pid {identity.pid}).",
+            hint=SURVIVOR_HINT,
+        )
 
 
 def mark_of(record: Path) -> str:
@@ -99,10 +159,15 @@ def _belongs(pid: int, session: Identity | None, mark: str) -> bool:
     return who is not None and who.boot_id == session.boot_id and who.started >= session.started
 
 
-def end_orphans(paths: Paths, say: Callable[[str], None]) -> None:
-    """End the servers beside the main one that an earlier daemon left.  Raises as `take_generation_lock`."""
-    for name in other_servers(paths):
-        take_generation_lock(generation_lock(paths, name), record_file(paths, name), say).release()
+def end_left(paths: Paths, name: str, say: Callable[[str], None]) -> None:
+    """End the server of this name that an earlier daemon left.  Raises as `take_generation_lock` does."""
+    take_generation_lock(generation_lock(paths, name), record_file(paths, name), say).release()
+
+
+def end_all_left(paths: Paths, say: Callable[[str], None]) -> None:
+    """The same of all servers."""
+    for name in (SERVER, *other_servers(paths)):
+        end_left(paths, name, say)
 
 
 def end_session(paths: Paths, say: Callable[[str], None]) -> None:
@@ -112,8 +177,7 @@ def end_session(paths: Paths, say: Callable[[str], None]) -> None:
     """
     left = session_paths(paths)
     if left.state.exists():
-        take_generation_lock(generation_lock(left), record_file(left), say).release()
-        end_orphans(left, say)
+        end_all_left(left, say)
         forget_session(paths)
 
 

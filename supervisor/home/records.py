@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,8 @@ class Record:
     One server as it was last seen.  Holds no secrets.
 
     ``chosen`` is the last profile that it ran and that was not the demo, "" where it ran none: what a start
-    without a name takes.
+    without a name takes.  ``launched`` is what a later daemon needs to take its process over, None where that
+    cannot be done.
     """
 
     server: str
@@ -45,6 +47,14 @@ class Record:
     identity: Identity | None
     failure: KeptFailure | None
     chosen: str = ""
+    launched: Mapping[str, Any] | None = None
+    ready_since: float | None = None
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """Bytes of each memory that its process holds by its plan, where it can be taken over."""
+        memory = (self.launched or {}).get("memory")
+        return memory if isinstance(memory, dict) else {}
 
     @property
     def remembered(self) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import NotAnswering, NotRunning, SupervisorError
-from ..locks import held_by
+from ..locks import Lock, held_by
 from ..paths import Paths
 from .control_socket import endpoint
-from .places import daemon_lock, generation_lock, record_file
+from .places import SERVER, daemon_lock, generation_lock, other_servers
 
 GRACE_SECONDS = 3.0  # after TERM; a loop that hangs does not react to it
 
@@ -32,11 +33,11 @@ def end_daemon(paths: Paths, say: Callable[[str], None]) -> None:
     """
     End the daemon that holds the lock (TERM, then KILL), and then what is left of its servers.
 
-    On Linux the server dies with its daemon; elsewhere it is stopped as the next start would do it.  Raises
-    SupervisorError where it cannot be proved who holds a lock, or where that process outlives a KILL.
+    A server that outlives it is stopped as the next start would do it.  Raises SupervisorError where it
+    cannot be proved who holds a lock, or where that process outlives a KILL.
     """
     from .identity import Identity, identify  # noqa: PLC0415 - `stop` needs them rarely
-    from .orphan import end_holder, end_orphans, take_generation_lock  # noqa: PLC0415
+    from .orphan import end_all_left, end_holder  # noqa: PLC0415
 
     place = daemon_lock(paths)
     holder = held_by(place)
@@ -56,12 +57,31 @@ def end_daemon(paths: Paths, say: Callable[[str], None]) -> None:
         )
     try:
         endpoint(paths.runtime).path.unlink(missing_ok=True)
-        take_generation_lock(generation_lock(paths), record_file(paths), say).release()
-        end_orphans(paths, say)
+        end_all_left(paths, say)
         for left in paths.runtime.glob("llama-server-*.sock"):  # which the daemon would have removed
             left.unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def end_survivors(paths: Paths, say: Callable[[str], None]) -> str:
+    """
+    End the servers that a daemon left which was killed; their profiles, in words, "" where there is none.
+    Raises StartFailed where it cannot be proved who holds a server's lock.
+    """
+    from .orphan import end_all_left, left_running  # noqa: PLC0415 - as above
+
+    if not any(held_by(generation_lock(paths, name)) is not None for name in (SERVER, *other_servers(paths))):
+        return ""
+    lock = Lock.acquire(daemon_lock(paths), {"pid": os.getpid()})
+    if lock is None:
+        return ""  # a daemon has just come, and sees to them
+    try:
+        named = [f"{record.profile} (pid {identity.pid})" for record, identity in left_running(paths)]
+        end_all_left(paths, say)
+    finally:
+        lock.release()
+    return " and ".join(named) or "what was left of its servers"
 
 
 def _name(holder: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..engine.adapters.adapter import Question
 from ..options.option_types import Translation
-from ..profile.definition import AutoUpdate, Effort, Health, Restart, Role, Stop
+from ..profile.definition import AutoUpdate, Effort, Health, OrphanPolicy, Restart, Role, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class LaunchPlan:
     engine: str  # a sentence: which engine and why
     model: str  # a path, as shown to people
     digest: str
+    wish: str = ""  # the digest without what the free memory decided; "" is not known
+    orphan: OrphanPolicy = "end"
     restart: Restart = field(default_factory=Restart)
     health: Health = field(default_factory=Health)
     stop: Stop = field(default_factory=Stop)

@@ -81,6 +81,7 @@ def make_plan(
         model_files=(*model.files, *model.companions),
         model_bytes=model.size_bytes,
         digest=_key_digest(argv, {**env, **secrets}, build.digest, model.stamp),
+        orphan=profile.orphan,
         restart=profile.restart,
         health=profile.health,
         stop=profile.stop,

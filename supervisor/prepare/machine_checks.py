@@ -18,6 +18,7 @@ from ..errors import ConfigError, NetworkError, SupervisorError
 from ..hardware.machine import ThisMachine
 from ..hardware.sources.gpu_users import gpu_users
 from ..home import client
+from ..home.orphan import left_running
 from ..memory.accounts import RAM, Pool
 from ..memory.fitting import Fitted
 from ..memory.verdict import size
@@ -115,7 +116,7 @@ def taken_by_others(fitted: Fitted, context: InstallContext, paths: Paths) -> st
         status = client.ask(paths, {"op": "status"})["status"]
         ours = {each.get("pid") for each in status.get("servers") or [status["server"]]}
     except SupervisorError:
-        ours = set()
+        ours = {identity.pid for _, identity in left_running(paths)}
     users = [each for each in gpu_users(ThisMachine()) if each.pid not in ours]
     said = ", ".join(f"{each.name} (pid {each.pid}) holds {size(each.memory_bytes)}" for each in users[:3])
     return f"of the GPU's memory {said}" if said else ""
@@ -167,7 +168,8 @@ def held_by_servers(
     running = _running(paths, profile)
     stays: Mapping[str, int] = running.get("stays", {})  # a daemon of an older version does not say
     stays_then = dict(Counter(stays) + Counter(running.get("needed", {})))
-    return (running.get("held", {}), stays) if evicts else ({}, stays_then)
+    own = running.get("own", {})  # of a survivor of this profile, which is to be taken over
+    return (running.get("held", {}), stays) if evicts else (own, stays_then)
 
 
 def pinned_sentence(paths: Paths) -> str:
@@ -179,7 +181,7 @@ def pinned_sentence(paths: Paths) -> str:
 
 
 def _running(paths: Paths, replaces: str = "") -> client.Message:
-    """What this machine's daemon holds; empty without one."""
+    """What this machine's daemon holds; without one, what an earlier one left running."""
     with suppress(SupervisorError):
         return client.ask(paths, {"op": "running", "replaces": replaces})
-    return {}
+    return {"held": dict(sum((Counter(each.held) for each, _ in left_running(paths)), Counter()))}

@@ -57,6 +57,7 @@ def _planned(
     config = system_config()
     if config is not None and renderer.reads_models:
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
+    asked = profile
     if fitted is not None:
         notes += notes_of(fitted)
         profile = replace(profile, server={**profile.server, **fitted.changes})
@@ -69,7 +70,8 @@ def _planned(
         shares=_shares(fitted, profile) if fitted else None,
         inside=inside_of(profile, build, paths),
     )
-    plan = make(profile)
+    wish = make(asked).digest
+    plan = replace(make(profile), wish=wish)
     if not (renderer.reads_models or profile.engine.memory or profile.lend.is_worker):
         plan = replace(plan, measures=True)
         if fitted is None:
@@ -81,7 +83,7 @@ def _planned(
         less = make(replace(profile, server=options))
         changed = ", ".join(f"{name} {value}" for name, value in fitted.step_back.items())
         words = f"{changed}, for without it the load failed for memory"
-        less = replace(less, adjustment=words, adjusts=plan.digest)
+        less = replace(less, adjustment=words, adjusts=plan.digest, wish=wish)
         plan = replace(plan, adjusted=less)
         if plan.digest in plans_out_of_memory(memory_history_file(paths)):
             plan = less

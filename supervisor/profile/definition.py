@@ -19,6 +19,7 @@ Placement = Literal["pinned", "engine", "auto"]
 GuardrailSetting = Literal["off", "relaxed", "balanced", "strict"]
 Effort = Literal["low", "medium", "high"]
 Role = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
+OrphanPolicy = Literal["adopt", "end"]
 StopSignal = Literal["TERM", "INT", "QUIT"]
 MIB, _MANY = 1024 * 1024, 1_000_000
 PARAMETER_PATTERN = r"\S{1,100}"
@@ -307,6 +308,12 @@ class Profile:
     )
     workers: tuple[Worker, ...] = key((), WORKERS_ABOUT)
     without_worker: WithoutWorker = key("wait", WITHOUT_WORKER_ABOUT)
+    orphan: OrphanPolicy = key(
+        "adopt",
+        "What becomes of the server when goss-supervisor is killed: 'adopt', it goes on with its model, and "
+        "the next start takes it over, where that can be done safely (see service.md); 'end', it ends too. "
+        "A change matters from the next launch on.",
+    )
     lineage: tuple[Origin, ...] = ()  # this profile first, then what it extends
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # translations made while parsing ``args``, and the like

@@ -16,7 +16,7 @@ _STARS = "***"
 _ORDER = (
     *("description", "extends", "tuned", "match", "engine", "model", "server", "env"),
     *("listen", "lend", "gateway", "restart", "health", "stop", "aliases", "role"),
-    *("workers", "without-worker", "placement", "guardrails"),
+    *("workers", "without-worker", "placement", "guardrails", "orphan"),
 )
 
 

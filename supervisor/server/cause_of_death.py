@@ -26,11 +26,10 @@ def program_of(plan: LaunchPlan | None) -> str:
 
 
 def diagnose(
-    exit_status: ExitStatus | None, phase: DeathPhase, tail: Sequence[str], adapter: Adapter, program: str
+    exit_status: ExitStatus, phase: DeathPhase, tail: Sequence[str], adapter: Adapter, program: str
 ) -> Diagnosis:
     """
-    From how it ended and the end of its log; ``None`` is an end that nobody saw.  ``program`` is what people
-    call it.
+    From how it ended and the end of its log; ``program`` is what people call it.
 
     A sign in the log outweighs the exit status, since engines end nearly everything with 1.  Once it has
     served, its options and its model were good, whatever the log says of them.
@@ -50,13 +49,13 @@ def cpu_fallback(line: str, adapter: Adapter) -> str | None:
     return next((why for pattern, why in adapter.cpu_signs if pattern.search(line)), None)
 
 
-def _by_whom(diagnosis: Diagnosis, program: str, exit_status: ExitStatus | None) -> Diagnosis:
-    """Of one that was killed."""
-    if diagnosis.kind != "killed" or exit_status is None or exit_status.kernel_killed is None:
-        return diagnosis
-    if exit_status.kernel_killed:
+def _by_whom(diagnosis: Diagnosis, program: str, exit_status: ExitStatus) -> Diagnosis:
+    """Of one that was killed, or may have been."""
+    if diagnosis.kind in {"killed", "vanished"} and exit_status.kernel_killed:
         message = f"{program} was killed by the kernel, because memory ran out."
         return replace(diagnosis, kind="memory", message=message)
+    if diagnosis.kind != "killed" or exit_status.kernel_killed is None:
+        return diagnosis
     others = "by a person, or by a program that watches the memory (systemd-oomd, earlyoom)"
     message = f"{program} was killed by SIGKILL: {others}; the kernel killed nothing for memory meanwhile."
     return replace(diagnosis, message=message)
@@ -65,9 +64,12 @@ def _by_whom(diagnosis: Diagnosis, program: str, exit_status: ExitStatus | None)
 _SEE_LOG = "The log says more: `goss-supervisor logs`."
 
 
-def _by_exit(exit_status: ExitStatus | None, phase: DeathPhase, adapter: Adapter, program: str) -> Diagnosis:
-    if exit_status is None:
-        return Diagnosis("vanished", f"{program} is gone; how it ended is unknown.", _SEE_LOG, retryable=True)
+def _by_exit(exit_status: ExitStatus, phase: DeathPhase, adapter: Adapter, program: str) -> Diagnosis:
+    if exit_status.code is None and exit_status.signal is None:
+        why = "the system tells only the process that started it, an earlier goss-supervisor"
+        return Diagnosis(
+            "vanished", f"{program} ended, and how is not known: {why}.", _SEE_LOG, retryable=True
+        )
     number = -exit_status.signal if exit_status.signal is not None else exit_status.code
     ending = adapter.endings.get(number) if number is not None else None
     if ending is not None:
@@ -81,12 +83,12 @@ class Device:
     """What one launch after another says of it in its log."""
 
     def __init__(self) -> None:
-        self._on_cpu = ""
+        self._on_cpu = self._before = ""
         self._adapter: Adapter | None = None
 
-    def begin(self, plan: LaunchPlan) -> None:
-        """A new launch."""
-        self._on_cpu, self._adapter = "", adapter_of(plan.adapter)
+    def begin(self, plan: LaunchPlan, before: str = "") -> None:
+        """A new launch; ``before`` is what one that runs already said to an earlier daemon."""
+        self._on_cpu, self._before, self._adapter = "", before, adapter_of(plan.adapter)
 
     def read(self, line: str) -> bool:
         """Whether this line of its log is the first to say that it runs on the CPU."""
@@ -97,6 +99,8 @@ class Device:
 
     def degraded(self, plan: LaunchPlan) -> str:
         """What is not as the plan wants it; "" where all is."""
+        if self._before:
+            return self._before
         if not plan.wants_gpu:
             return ""
         if self._on_cpu:

@@ -5,9 +5,13 @@ Its output comes in through one pipe and its death through the kernel, both as c
 
 ``spawn`` starts a program with exactly this environment, an empty stdin, and stdout and stderr merged.  It
 dies with this process where the system offers that (Linux, Windows), never dumps core, and keeps the
-descriptors in ``inherit`` (not on Windows).  ``no_sigpipe`` is for a program that a peer's hanging up
-would end.  ``on_output`` gets at most 64 KiB at once, and must not raise.
+descriptors in ``inherit`` (not on Windows).  One that ``outlives`` (Linux) does not die with it, and goes on
+although nobody reads what it says: lines are lost then.  ``no_sigpipe`` is for a program that a peer's
+hanging up would end.  ``on_output`` gets at most 64 KiB at once, and must not raise.
 Raises NotFound, PermissionDenied or StartFailed, each with what to do.
+
+``take_over`` watches a process that runs already, as if it had been spawned.  How one ends that is not our
+child cannot be known: then ``exited`` has an empty `ExitStatus`.  Raises StartFailed where it cannot be done.
 """
 
 from __future__ import annotations
@@ -21,17 +25,22 @@ from .process import ExitStatus
 
 if sys.platform == "win32":
     from .mechanism.windows_process import start as spawn
+    from .mechanism.windows_process import take_over
 else:
     from .mechanism.posix_process import start as spawn
+    from .mechanism.posix_process import take_over
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Child", "spawn"]
+__all__ = ["Child", "spawn", "take_over"]
 
 
 class Child(Protocol):
-    """A child of ours.  Neither signal ever reaches a process that is not this child."""
+    """
+    A child of ours, or a survivor.  Neither signal ever reaches another process.  On POSIX it also has
+    ``output_fd``, where its output is read.
+    """
 
     @property
     def identity(self) -> Identity: ...
@@ -48,3 +57,6 @@ class Child(Protocol):
 
     def catch_up(self) -> None:
         """Hand on its output so far, which is otherwise read in gulps."""
+
+    def let_go(self) -> None:
+        """Watch it no more, and leave it to another process; POSIX only."""

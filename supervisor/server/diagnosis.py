@@ -36,9 +36,9 @@ def shortage(error: BaseException) -> Diagnosis | None:
     return Diagnosis("shortage", f"goss-supervisor is short of something: {why}.", hint, True, is_ours=True)
 
 
-def not_spawned(error: SupervisorError | OSError | MemoryError) -> Diagnosis:
-    """Why no process could be started."""
+def not_spawned(error: SupervisorError | OSError | MemoryError, *, runs: bool) -> Diagnosis:
+    """Why no process could be started; of a survivor, which ``runs``: why it is ended."""
     if not isinstance(error, SupervisorError):
-        return shortage(error) or Diagnosis("spawn", str(error))
+        return shortage(error) or Diagnosis("spawn", str(error), retryable=runs)
     ours = is_ours_to_spawn(error.__cause__)
-    return Diagnosis("spawn", str(error), error.hint, retryable=ours, is_ours=ours)
+    return Diagnosis("spawn", str(error), error.hint, retryable=ours or runs, is_ours=ours)

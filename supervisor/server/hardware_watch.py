@@ -113,10 +113,14 @@ class HardwareWatch:
 
     def close(self) -> None:
         """The daemon ends."""
+        self.let_go()
+        self._close_sensors()
+
+    def let_go(self) -> None:
+        """Sample no more.  In a copy of the daemon the drivers' libraries must not be called at all."""
         for each in (self._sampling, self._reading, self._idle):
             if each is not None:
                 each.cancel()
-        self._close_sensors()
 
     async def _sample(self) -> None:
         loop = asyncio.get_running_loop()

@@ -70,9 +70,10 @@ class SocketPin:
             self._fd = None
 
 
-def is_worth_another_try(plan: LaunchPlan, diagnosis: Diagnosis) -> bool:
-    """Whether somebody took the port between our look and the engine's: the next launch has another one."""
-    return _leaves_it_open(plan) and diagnosis.kind == _TAKEN
+def with_another_try(plan: LaunchPlan, diagnosis: Diagnosis) -> Diagnosis:
+    """Where somebody took the port between our look and the engine's: the next launch has another one."""
+    is_taken = _leaves_it_open(plan) and diagnosis.kind == _TAKEN
+    return replace(diagnosis, retryable=True) if is_taken else diagnosis
 
 
 def _leaves_it_open(plan: LaunchPlan) -> bool:

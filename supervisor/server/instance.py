@@ -6,10 +6,11 @@ import logging
 import os
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from ..home.orphan import MARK_VARIABLE, mark_of, take_generation_lock
+from ..home.orphan import MARK_VARIABLE, GenerationLock, mark_of
 from ..home.places import (
     figures_file,
     generation_lock,
@@ -31,6 +32,7 @@ from .diagnosis import Diagnosis
 from .memory_warnings import RAM
 from .output_log import OutputLog
 from .server import Server
+from .survivor import LeftPlan, why_ended
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,10 @@ LastFailure = tuple[Diagnosis | None, tuple[str, ...], float | None]
 
 class Instance:
     """
-    Taking its lock ends a server of this name that outlived an earlier daemon: raises StartFailed as
-    `take_generation_lock` does.  ``under_way`` counts the requests that are being answered.
+    Its first launch takes its lock, which ends a server of this name that outlived an earlier daemon, unless
+    that is taken over.  ``lock`` is held already where its process was kept over an upgrade.  ``under_way``
+    counts the requests that are being answered.  Its processes ``survive`` a daemon that is killed where they
+    may (see `why_ended`).
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class Instance:
         on_change: Callable[[], None],
         under_way: Callable[[], int],
         next_id: Callable[[], int],
+        lock: Lock | None = None,
+        survives: bool = False,
     ) -> None:
         self.name = name
         self.under_way = under_way
@@ -64,7 +70,7 @@ class Instance:
         self._figures_of = 0
         before = read_record(record_file(paths, name))
         self._chosen = before.remembered if before else ""
-        self._lock = take_generation_lock(generation_lock(paths, name), record_file(paths, name), log.warning)
+        self._lock = GenerationLock(generation_lock(paths, name), record_file(paths, name), held=lock)
         self.output = OutputLog(paths.logs, server_log_name(name))
         self.server = Server(
             name,
@@ -76,11 +82,13 @@ class Instance:
             under_way=under_way,
             next_id=next_id,
             environ={**os.environ, MARK_VARIABLE: mark_of(record_file(paths, name))},
+            survives=survives,
         )
 
     @property
-    def lock(self) -> Lock:
-        return self._lock
+    def lock(self) -> Lock | None:
+        """None before its first launch, and while a survivor of an earlier daemon holds it."""
+        return self._lock.held
 
     @property
     def profile(self) -> str:
@@ -104,7 +112,19 @@ class Instance:
     def close(self) -> None:
         """Stop watching; what is to be written is written."""
         self.server.close()
+        self.flush()
+
+    def flush(self) -> None:
+        """Blocks until what is to be written is written, or it takes too long."""
         self._writer.flush(1.0)
+
+    def let_go(self) -> None:
+        """In a copy of the daemon: its process is another one's, and its lock too."""
+        self.server.close()
+        child, self.server.child = self.server.child, None
+        if child is not None:
+            child.let_go()
+        self._lock.release()
 
     def give_up_lock(self) -> None:
         """Once nothing of it runs, and nothing will."""
@@ -164,6 +184,10 @@ class Instance:
             identity=child.identity if child else None,
             failure=failure_of(self.server),
             chosen=self._chosen,
+            launched=asdict(LeftPlan.of(life.plan))
+            if child and life.plan and not why_ended(life.plan)
+            else None,
+            ready_since=self.server.ready_since,
         )
 
 

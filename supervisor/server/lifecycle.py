@@ -12,9 +12,8 @@ While a server leaves, the last request counts, but a sleep does not undo a stop
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from ..plan.launch import LaunchPlan
 from .diagnosis import WORKER_LOST, Diagnosis
@@ -48,17 +47,16 @@ from .lifecycle_table import (
     WorkersBack,
 )
 from .outcome import Decisions, LifecycleCommand, Outcome, OutcomeResult
-from .restart_budget import RestartBudget
+from .restart_budget import GONE_SECONDS, RestartBudget, StateTimers
 
 OF_MEMORY = {"memory", "gpu-memory"}
-GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
 
 
 @dataclass(slots=True)
 class Lifecycle:
     """One server's state and memory.  `handle` is the only way in; the fields are for reading."""
 
-    jitter: Callable[[], float]  # 0..1 per call, for up to a tenth more backoff: two servers return apart
+    jitter: InitVar[Callable[[], float]]  # see `StateTimers`
     state: State = State.STOPPED
     launch: int = 0
     plan: LaunchPlan | None = None
@@ -71,15 +69,18 @@ class Lifecycle:
     _missing: str = ""  # what ``plan`` goes on without
     _next: LaunchPlan | None = None
     _sleeps: bool = False  # it is on its way to sleep, with the next plan where there is one
-    _drain_ends: float = math.inf
     _fallback: LaunchPlan | None = None
     _rolled_back: Diagnosis | None = None
     _served: bool = False
     _condemned: Diagnosis | None = None
     _killed: bool = False
     _budget: RestartBudget = field(default_factory=RestartBudget)
+    _timers: StateTimers = field(init=False)
     _serial: int = 0
     _requests: Decisions = field(default_factory=Decisions)
+
+    def __post_init__(self, jitter: Callable[[], float]) -> None:
+        self._timers = StateTimers(jitter, self._budget)
 
     def handle(self, happened: Input, now: float) -> list[LifecycleCommand]:
         """
@@ -138,8 +139,8 @@ class Lifecycle:
 
     def _judge_request(self, asked: LifecycleRequest) -> Event | None:
         match asked:
-            case Start():
-                return Event.START
+            case Start(runs=runs):
+                return Event.TAKE_OVER if runs else Event.START
             case Reload(plan=plan):
                 return self._judge_reload(plan)
             case StopAsked(now=impatient):
@@ -223,6 +224,8 @@ class Lifecycle:
 
     def _remember(self, event: Event, happened: Input) -> None:
         match happened:
+            case Start(plan=plan) if event is Event.TAKE_OVER:
+                self._begin(plan)
             case Start(plan=plan) | Reload(plan=plan) if event is Event.START:
                 self._remember_start(plan)
             case StopAsked():
@@ -354,7 +357,7 @@ class Lifecycle:
         self.plan, self.whole = plan, whole
         self._next = self._condemned = None
         self._sleeps = self._served = self._killed = False
-        self._drain_ends = math.inf
+        self._timers.begin()
         self.why, self._missing = "", self._missing if whole else ""
 
     def _settle(self, result: OutcomeResult, why: str = "", hint: str = "") -> None:
@@ -371,29 +374,9 @@ class Lifecycle:
             self._budget.calm()
         elif do is Do.SETTLE and self.outcome is not None:
             self._requests.settle(self.outcome)
-        return LifecycleCommand(do, self.launch, self._seconds(do, now), self._serial)
-
-    def _seconds(self, do: Do, now: float) -> float:
         if do not in ARMS:
-            return 0.0
+            return LifecycleCommand(do, self.launch, 0.0, self._serial)
         assert self.plan is not None
-        stop, policy = self.plan.stop, self.plan.restart
-        if do is Do.ARM_DRAIN:
-            return self._drain_seconds(self.plan, now)
-        if do is Do.ARM_BACKOFF:
-            return self._budget.wait_seconds(policy, self.jitter())
-        return {
-            Do.ARM_GRACE: stop.grace_seconds,
-            Do.ARM_INSIST: stop.insist_seconds,
-            Do.ARM_GONE: GONE_SECONDS,
-            Do.ARM_STABLE: policy.stable_seconds,
-        }[do]
-
-    def _drain_seconds(self, plan: LaunchPlan, now: float) -> float:
-        """A stop has less time than a switch; a repeated request never prolongs it."""
-        if not plan.behind_gateway:
-            return 0.0  # nobody knows of the requests that are under way
         stops = self._next is None and not self._sleeps
-        limit = plan.stop.grace_seconds if stops else plan.drain_seconds
-        self._drain_ends = min(self._drain_ends, now + limit)
-        return max(0.0, self._drain_ends - now)
+        seconds = self._timers.seconds(do, self.plan, now, stops=stops)
+        return LifecycleCommand(do, self.launch, seconds, self._serial)

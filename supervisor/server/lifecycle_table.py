@@ -38,6 +38,7 @@ class State(StrEnum):
 
 class Event(StrEnum):
     START = "start"
+    TAKE_OVER = "take over"  # a survivor, which needs no preflight
     STOP = "stop"
     KILL = "kill"
     SLEEP = "sleep"
@@ -82,6 +83,7 @@ class Do(StrEnum):
 
 
 _AGAIN = (State.PREPARING, (Do.CHECK_LAUNCH,))
+_BEGUN = (State.STARTING, (Do.SPAWN, Do.WATCH_START))
 _DRAIN = (State.DRAINING, (Do.DRAIN, Do.ARM_DRAIN))
 _LET_GO = (State.STOPPING, (Do.TERM, Do.ARM_GRACE))
 _SHOOT = (State.KILLING, (Do.KILL, Do.ARM_GONE))
@@ -114,7 +116,7 @@ def _leaving(state: State) -> dict[Event, tuple[State, tuple[Do, ...]]]:
 
 
 TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
-    State.STOPPED: _DOWN,
+    State.STOPPED: {**_DOWN, Event.TAKE_OVER: _BEGUN},
     State.FAILED: _DOWN,
     State.SLEEPING: {**_DOWN, Event.WAKE: _AGAIN},
     State.BACKOFF: {**_ON_ITS_WAY, Event.TIMER: _AGAIN},
@@ -122,7 +124,7 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
         **_ON_ITS_WAY,
         **_FAILURES,
         Event.SHRINK: _AGAIN,
-        Event.CLEAR: (State.STARTING, (Do.SPAWN, Do.WATCH_START)),
+        Event.CLEAR: _BEGUN,
     },
     State.STARTING: {
         **_LOADING,
@@ -173,10 +175,14 @@ class IllegalEvent(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run this plan instead of the current one: start, restart and switch."""
+    """
+    Run this plan instead of the current one: start, restart and switch.  ``runs`` is for the first launch
+    only: there is a survivor that does.
+    """
 
     plan: LaunchPlan
     id: int = 0
+    runs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

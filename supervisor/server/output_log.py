@@ -54,13 +54,17 @@ class OutputLog:
         """Why the file is not being written, if it is not."""
         return self._file.error
 
-    def begin_run(self, secrets: Iterable[str] = (), probed: Iterable[str] = ()) -> None:
+    def begin_run(
+        self, secrets: Iterable[str] = (), probed: Iterable[str] = (), *, goes_on: bool = False
+    ) -> None:
         """
-        A new launch: the previous log is kept next to it, and its lines leave the short memory.
-        `secrets` reach neither the file nor anybody who listens.  `probed` are the paths that we ask.
+        A new launch: the previous log is kept next to it, and its lines leave the short memory; of one that
+        ``goes_on`` the log does, too.  `secrets` reach neither the file nor anybody who listens.  `probed`
+        are the paths that we ask.
         """
         self.end_run()
-        self._file.set_aside()
+        if not goes_on:
+            self._file.set_aside()
         self._ring.clear()
         self._ring_cost = 0
         self._probes = tuple(f"GET {path} ".encode() for path in probed)

@@ -88,8 +88,9 @@ _LARGEST_PLAIN_CODE = 255  # larger ones are Windows' NTSTATUS values, which peo
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
     """
-    The word of the kernel: an exit code, or the signal that ended it; never both.  ``kernel_killed`` is what
-    `MemoryWatch` says of an end for lack of memory; None is not known.
+    The word of the kernel: an exit code, or the signal that ended it; never both, and neither for one that is
+    no child of ours.  ``kernel_killed`` is what `MemoryWatch` says of an end for lack of memory; None is not
+    known.
     """
 
     code: int | None = None

@@ -1,11 +1,15 @@
-"""How often one server may be restarted, and how long to wait before each time.  Pure."""
+"""How often one server may be restarted, and how long the one timer of its state runs.  Pure."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..plan.launch import LaunchPlan
 from ..profile.definition import Restart
+from .lifecycle_table import Do
 
 
 @dataclass(slots=True)
@@ -43,3 +47,42 @@ class RestartBudget:
         """A person has started it."""
         self._recent.clear()
         self._backoffs = 0
+
+
+GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
+
+
+@dataclass(slots=True)
+class StateTimers:
+    """``jitter`` gives 0..1 for up to a tenth more backoff: two servers return apart."""
+
+    jitter: Callable[[], float]
+    budget: RestartBudget
+    _drain_ends: float = math.inf
+
+    def begin(self) -> None:
+        """A new launch."""
+        self._drain_ends = math.inf
+
+    def seconds(self, do: Do, plan: LaunchPlan, now: float, *, stops: bool) -> float:
+        """Of the timer that this command arms; ``stops`` where nothing comes after the drain."""
+        match do:
+            case Do.ARM_DRAIN:
+                return self._drain_seconds(plan, now, stops=stops)
+            case Do.ARM_BACKOFF:
+                return self.budget.wait_seconds(plan.restart, self.jitter())
+            case Do.ARM_GRACE:
+                return plan.stop.grace_seconds
+            case Do.ARM_INSIST:
+                return plan.stop.insist_seconds
+            case Do.ARM_STABLE:
+                return plan.restart.stable_seconds
+        return GONE_SECONDS
+
+    def _drain_seconds(self, plan: LaunchPlan, now: float, *, stops: bool) -> float:
+        """A stop has less time than a switch; a repeated request never prolongs it."""
+        if not plan.behind_gateway:
+            return 0.0  # nobody knows of the requests that are under way
+        limit = plan.stop.grace_seconds if stops else plan.drain_seconds
+        self._drain_ends = min(self._drain_ends, now + limit)
+        return max(0.0, self._drain_ends - now)

@@ -19,16 +19,15 @@ from pathlib import Path
 
 from ..engine.adapters.known import adapter_of
 from ..errors import SupervisorError
-from ..locks import Lock
-from ..plan.child_environment import child_environment
+from ..home.orphan import GenerationLock
 from ..plan.launch import LaunchPlan
 from .cause_of_death import DeathPhase, Device, diagnose, program_of
-from .child import Child, spawn
+from .child import Child
 from .diagnosis import OF_WORKERS, Diagnosis, not_spawned
 from .health import Watcher
 from .inbox import Inbox
-from .inner_address import SocketPin, is_worth_another_try, leave_nothing, with_inner_address
-from .launch_check import LaunchCheck
+from .inner_address import SocketPin, leave_nothing, with_another_try
+from .launching import LaunchCheck, Launcher
 from .lifecycle import Lifecycle
 from .lifecycle_table import (
     LIVE,
@@ -54,9 +53,9 @@ from .lifecycle_table import (
 from .memory_watch import MemoryWatch
 from .outcome import Hold, LifecycleCommand, Outcome
 from .output_log import OutputLog
-from .probe import target_of
 from .probe_target import ProbeTarget
 from .process import ExitStatus
+from .survivor import Survivor
 from .worker_watch import WorkerWatch, blamed
 
 log = logging.getLogger(__name__)
@@ -76,8 +75,7 @@ class Server:
     """
     One supervised engine; ``target`` is the way to it while one runs.
 
-    ``lock`` is inherited by the child, so that a later daemon knows of it.  ``on_change`` is called after
-    every transition.  ``under_way`` tells how many requests are being answered.
+    ``on_change`` is called after every transition.  ``under_way`` counts the requests that are answered.
     """
 
     def __init__(
@@ -85,19 +83,21 @@ class Server:
         name: str,
         *,
         output: OutputLog,
-        lock: Lock,
+        lock: GenerationLock,
         private_config: Path,
         jitter: Callable[[], float],
         on_change: Callable[[], None],
         under_way: Callable[[], int] = lambda: 0,
         next_id: Callable[[], int] | None = None,
         environ: Mapping[str, str] = os.environ,
+        survives: bool = False,
     ) -> None:
         self.name = name
         self.output = output
         self.lifecycle = Lifecycle(jitter)
         self.child: Child | None = None
         self.target: ProbeTarget | None = None
+        self.launched: LaunchPlan | None = None  # the plan with the port and key of the last launch
         self.since = time.time()
         self.ready_since: float | None = None
         self.failure_tail: tuple[str, ...] = ()
@@ -106,15 +106,14 @@ class Server:
         self.hold: Hold | None = None
         self.memory = MemoryWatch(on_change)
         self.workers = WorkerWatch(lambda lost: self._condemn(self.launch, lost), self._are_back)
-        self._lock = lock
-        self._private_config = private_config
+        self.launcher = Launcher(output, lock, private_config, environ, survives)
         self._on_change = on_change
         self.under_way = under_way
         self._next_id = next_id or itertools.count(1).__next__
-        self._environ = environ
         self._inbox = Inbox()
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: Watcher | None = None
+        self.survivor: Survivor | None = None  # whose process it is, if it was taken over
         self._preflight: asyncio.Task[None] | None = None
         self._device = Device()
         self._pin = SocketPin()
@@ -161,17 +160,21 @@ class Server:
 
     async def released(self, plan: LaunchPlan) -> None:
         """Comes back when the memory of what ran here is there for this plan, which has a bound."""
-        await self.memory.released(plan, self.environment_of(plan))
-
-    def environment_of(self, plan: LaunchPlan) -> dict[str, str]:
-        """Of a process that runs this plan."""
-        return child_environment(self._environ, plan, self._private_config)
+        await self.memory.released(plan, self.launcher.environment_of(plan))
 
     # --- requests, from any coroutine of the same loop
 
     def start(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
         """Run this plan, in place of whatever runs; done when that is decided."""
         return self._inbox.ask(Start(plan, self._next_id()))
+
+    def take_over(self, plan: LaunchPlan, survivor: Survivor) -> asyncio.Future[Outcome]:
+        """
+        The same with a process that runs it already; only as the first of all requests.  It counts as ready
+        when it has answered, as after any launch.
+        """
+        self.survivor = survivor
+        return self._inbox.ask(Start(plan, self._next_id(), runs=True))
 
     def reload(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
         """The same, but a plan that would launch the very same process only changes the policies."""
@@ -241,7 +244,7 @@ class Server:
         if self.state not in _UP:
             self.ready_since = None
         elif self.ready_since is None:
-            self.ready_since = time.time()
+            self.ready_since = (self.survivor and self.survivor.ready_since) or time.time()
         self._on_change()
 
     async def _carry_out(self, command: LifecycleCommand) -> None:
@@ -275,7 +278,7 @@ class Server:
 
     async def _check_launch(self, launch: int, plan: LaunchPlan) -> None:
         """A request that comes meanwhile ends PREPARING, or this launch: then nothing comes of this."""
-        check = LaunchCheck(plan, self.memory.is_released, self.released, self._set_busy)
+        check = LaunchCheck(plan, self.launcher.lock, self.memory.is_released, self.released, self._set_busy)
         problem = await check.problem(has_another=self.lifecycle.has_another)
         if problem is not None and self.state is State.PREPARING and self.launch == launch:
             self._remember_failure(())  # nothing was launched, so there is no output
@@ -284,18 +287,16 @@ class Server:
     async def _spawn(self, launch: int) -> None:
         asked = self.plan
         assert asked is not None
-        self._device.begin(asked)
+        survivor = self.survivor
+        self._device.begin(asked, survivor.degraded if survivor else "")
         self._watcher = None
         try:
-            plan = with_inner_address(asked)
-            target = target_of(plan)
-            self.output.begin_run(plan.secrets.values(), filter(None, (plan.ready_path, plan.liveness_path)))
-            env, lock, feed = self.environment_of(plan), (self._lock.fd,), self.output.feed
-            child = await spawn(plan.argv, env, on_output=feed, inherit=lock, no_sigpipe=target.rpc)
+            began = await self.launcher.begin(asked, survivor)
         except (SupervisorError, OSError, MemoryError) as error:
-            self._inbox.put(Exited(launch, not_spawned(error)))
+            self.survivor = None
+            self._inbox.put(Exited(launch, not_spawned(error, runs=survivor is not None)))
             return
-        self.child, self.target = child, target
+        child, target, plan = self.child, self.target, self.launched = began
         self._watcher = Watcher(
             plan,
             child,
@@ -311,7 +312,7 @@ class Server:
         child.exited.add_done_callback(lambda future: self._exited(launch, asked, future.result()))
 
     def _exited(self, launch: int, plan: LaunchPlan, status: ExitStatus) -> None:
-        self.child = self.target = None
+        self.child = self.target = self.survivor = None
         self.workers.stop()
         self._pin.let_go()
         leave_nothing(plan)
@@ -322,9 +323,8 @@ class Server:
             self._remember_failure(tail)
         status = replace(status, kernel_killed=self.memory.kernel_killed())
         diagnosis = diagnose(status, phase, tail, adapter_of(plan.adapter), program_of(plan))
+        diagnosis = with_another_try(plan, diagnosis)
         self.memory.end()
-        if is_worth_another_try(plan, diagnosis):
-            diagnosis = replace(diagnosis, retryable=True)
         hung = self.failure is not None and (self.failure.kind, self.failure.message) == ("hung", self.why)
         if plan.workers and (hung or diagnosis.kind in OF_WORKERS):
             self._blaming = asyncio.ensure_future(self._blame(launch, plan.workers, diagnosis))

@@ -97,6 +97,7 @@ class ServiceStatus:
     state: str  # active, failed, not installed …
     pid: int | None = None
     detail: str = ""
+    outdated: bool = False  # its file is another now than what the manager goes by
 
 
 NOT_INSTALLED = ServiceStatus(installed=False, running=False, starts_by_itself="no", state="not installed")

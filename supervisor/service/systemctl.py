@@ -130,7 +130,9 @@ class Systemd:
         if unit.is_there():
             now = unit.shown()
             starts = _starts(service) if now.is_enabled else "no"
-            return ServiceStatus(True, now.is_running, starts, now.state, now.pid, now.detail)
+            return ServiceStatus(
+                True, now.is_running, starts, now.state, now.pid, now.detail, now.is_outdated
+            )
         left = unit.remains()
         if not left.is_known:
             return NOT_INSTALLED

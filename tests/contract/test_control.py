@@ -26,10 +26,12 @@ from supervisor.fleet.decisions import Awaited
 from supervisor.gateway.scheduler import ContextUse
 from supervisor.gateway.telemetry.activity import Activity
 from supervisor.home.control_socket import TokenEndpoint, UnixEndpoint
+from supervisor.paths import Paths
 from supervisor.plan.listen import Listen
 from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.server.lifecycle_table import State
 from supervisor.server.server import Hold
+from supervisor.server.survivor import Survivors
 
 from ..fakes.asked import a_chat
 from ..fakes.fleet_of_one import FleetOfOne
@@ -168,7 +170,12 @@ def control_of(test, gateway=None):
         lambda: None,
         lambda now: test.server.stop(now=now),
         gateway,
-        Loads(lambda: fleet, lambda: None, asyncio.ensure_future),
+        Loads(
+            lambda: fleet,
+            lambda: None,
+            asyncio.ensure_future,
+            survivors=Survivors(Paths.under(test.tmp_path)),
+        ),
     )
     note = test.server._on_change
     test.server._on_change = lambda: (note(), control.changed())
@@ -178,7 +185,7 @@ def control_of(test, gateway=None):
 def answers(control, op, reader=None, **request):
     """Each line of the answer; the connection ends when ``reader`` does."""
     line = json.dumps({"protocol": 1, "op": op, **request}).encode() + b"\n"
-    return control._answer(line, reader or asyncio.StreamReader())
+    return control._answer(line, (reader or asyncio.StreamReader(), -1))
 
 
 async def answer_to(control, op, **request):

@@ -28,6 +28,7 @@ from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
+from supervisor.server.survivor import Survivors
 
 from ..fakes.fleet_of_one import FleetOfOne
 from ..fakes.launching import BOUND_SECONDS, free_port, until
@@ -62,7 +63,13 @@ class OneServer(FleetOfOne, Watched):
     def __init__(self, tmp_path):
         super().__init__(tmp_path)
         self.tasks: set[asyncio.Task] = set()
-        self.loads = Loads(lambda: self, lambda: self.gateway.gateway, self.begin, self.load)
+        self.loads = Loads(
+            lambda: self,
+            lambda: self.gateway.gateway,
+            self.begin,
+            self.load,
+            survivors=Survivors(Paths.under(tmp_path)),
+        )
         self.gateway = GatewayListener(Paths.under(tmp_path), lambda: self, self.begin, self.loads, Owner)
         self.server.under_way = lambda: self.gateway.under_way(self.name)
         self.loaded: list[str] = []

@@ -25,6 +25,7 @@ from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.instance import Instance
 from supervisor.server.lifecycle_table import State
+from supervisor.server.survivor import Survivors
 
 from ..fakes.launching import BOUND_SECONDS, until
 from ..fakes.loops import run_story
@@ -72,7 +73,13 @@ class Served:
         self.tasks: set[asyncio.Task[None]] = set()
         self.listen = Listen("main", "127.0.0.1", 1, GatewaySettings(), offers)
         self.gateway = Clients(offers)
-        self.loads = Loads(lambda: self.fleet, lambda: self.gateway, self.begin, self.prepare)
+        self.loads = Loads(
+            lambda: self.fleet,
+            lambda: self.gateway,
+            self.begin,
+            self.prepare,
+            survivors=Survivors(self.paths),
+        )
         self.fleet = Fleet(
             lambda name, next_id: Instance(
                 name,

@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import pytest
 
+from supervisor.home.orphan import GenerationLock
 from supervisor.locks import Lock, held_by
 from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import GatewaySettings, Health, Restart, Stop
@@ -84,7 +85,9 @@ class Watched:
         self.server = Server(
             "default",
             output=OutputLog(tmp_path / "logs", "llama-server"),
-            lock=Lock.acquire(self.lock_file, {}),
+            lock=GenerationLock(
+                self.lock_file, tmp_path / "default.json", held=Lock.acquire(self.lock_file, {})
+            ),
             private_config=tmp_path / "no-config",
             jitter=lambda: 0.0,
             on_change=self.note,
@@ -326,7 +329,7 @@ async def test_a_flood_without_a_newline_neither_blocks_nor_kills(test, tmp_path
 @promise
 async def test_the_child_holds_the_generation_lock(test, tmp_path):
     await test.server.start(plan(tmp_path))
-    test.server._lock.release()
+    test.server.launcher.lock.release()
     assert held_by(test.lock_file) is not None
     pid = test.server.child.identity.pid
     await test.server.stop()
@@ -545,7 +548,7 @@ def test_a_launch_for_which_we_have_no_descriptor_is_tried_again(tmp_path, short
 async def test_a_check_for_which_we_have_no_descriptor_is_tried_again(test, tmp_path):
     await test.server.start(plan(tmp_path))
     with patch(
-        "supervisor.server.launch_check.check_launch",
+        "supervisor.server.launching.check_launch",
         side_effect=OSError(errno.EMFILE, "Too many open files"),
     ):
         killed = test.server.child.identity.pid

@@ -22,8 +22,8 @@ from .test_server import promise as of_server
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 QUICK = {
-    "launch_check.PATIENCE_SECONDS": 0.0,
-    "launch_check.WORKER_PAUSE_SECONDS": 0.02,
+    "launching.PATIENCE_SECONDS": 0.0,
+    "launching.WORKER_PAUSE_SECONDS": 0.02,
     "worker_watch.ANSWER_SECONDS": 0.2,
     "worker_watch.RETURN_SECONDS": 0.02,
     "worker_watch.AGAIN_SECONDS": 0.02,

@@ -15,7 +15,7 @@ import pytest
 
 from .. import wheels
 from .conftest import BUILT, Home, engine_settings, free_port, is_free
-from .gateway_load import Clients, demo_profile
+from .gateway_load import Clients, Traffic, demo_profile
 from .systemd_machine import UNIT, Machine, until, why_not
 from .test_gateway_profiles import n_ctx, states
 from .test_serve import served
@@ -25,6 +25,7 @@ pytest.importorskip("hatchling", reason="the build backend; in the group dev")
 pytest.importorskip("pip", reason="it installs the wheels")
 
 OLD, NEW = "0.0.8", "0.0.9"
+PARTS = ("daemon", "server")
 PROTOCOL_2 = {"supervisor/home/client.py": ('"protocol": 1', '"protocol": 2')}
 
 
@@ -106,7 +107,35 @@ def test_status_names_a_daemon_of_another_version_and_what_replaces_it(installed
     said = installed.run("status").stdout
     assert f"version {OLD}" in said
     assert f"version {NEW}" in said
-    assert "goss-supervisor stop" in said
+    assert "goss-supervisor upgrade-daemon" in said
+
+
+@pytest.mark.parametrize("kind", ["built"])
+def test_no_client_of_a_real_engine_notices_an_upgrade_in_place(installed, new):
+    demo_profile(installed, "one")
+    installed.run("start", "--profile", "one", "--detach")
+    clients = Clients(installed.root, installed.port)
+
+    async def run():
+        before = await clients.status()
+        long = clients.endless()
+        await long.until_begun()
+        async with Traffic.of(clients, 8) as traffic:
+            await traffic.more(8)
+            await asyncio.to_thread(installed.environment.install, new)
+            said = await asyncio.to_thread(installed.run, "upgrade-daemon")
+            assert f"version {NEW}, in place of {OLD}" in said.stdout
+            size = len(long.answer.body)
+            await traffic.more(8)
+        assert traffic.outcomes == {"whole": len(traffic.answers)}
+        assert len(long.answer.body) > size  # a copy goes on with it
+        await long.leave()
+        after = await clients.status()
+        assert after["daemon"]["version"] == NEW
+        assert [after[each]["pid"] for each in PARTS] == [before[each]["pid"] for each in PARTS]
+        await clients.until_busy()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("kind", ["built"])
@@ -181,7 +210,7 @@ def machine(old, tmp_path):
     drop_in = root / "test" / f"{UNIT}.d" / "test.conf"
     drop_in.parent.mkdir(parents=True)
     kept = "".join(f"BindReadOnlyPaths={path}\n" for path in made.kept)  # PrivateTmp= would hide them
-    drop_in.write_text(f"[Service]\n{kept}")
+    drop_in.write_text(f"[Service]\nWatchdogSec=15\n{kept}")
     made.home.mkdir(parents=True, mode=0o700)
     write_profile(made)
     try:
@@ -200,6 +229,9 @@ def test_a_service_goes_on_through_an_upgrade_and_its_restart_runs_the_new_progr
     def status() -> dict:
         return json.loads(goss("status", "--json", code=None))
 
+    def shown(name: str) -> str:
+        return machine.run("systemctl", "show", "--value", f"--property={name}", UNIT).stdout.strip()
+
     goss(*INSTALL)
     before = status()
     environment.install(new)
@@ -209,5 +241,11 @@ def test_a_service_goes_on_through_an_upgrade_and_its_restart_runs_the_new_progr
     goss("service", "restart", "--system")
     now = status()
     assert (now["daemon"]["version"], now["server"]["state"]) == (NEW, "ready")
+    assert [now[each]["pid"] for each in PARTS] == [after[each]["pid"] for each in PARTS]  # in place
+    pinged = shown("WatchdogTimestampMonotonic")
+    until(lambda: shown("WatchdogTimestampMonotonic") != pinged)
+    assert (shown("MainPID"), shown("NRestarts")) == (str(now["daemon"]["pid"]), "0")
+    goss("service", "restart", "--system", "--full")
+    assert status()["daemon"]["pid"] != now["daemon"]["pid"]
     goss("service", "uninstall", "--system")
     assert machine.processes() == 0

@@ -8,15 +8,19 @@ import os
 import re
 import select
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from supervisor.errors import NotRunning, SupervisorError
 from supervisor.home import client
+from supervisor.home.identity import Identity, identify
 from supervisor.home.places import daemon_lock
 from supervisor.home.unresponsive import end_daemon as end_hung_daemon
+from supervisor.home.unresponsive import end_survivors
 from supervisor.locks import held_by
 from supervisor.paths import Paths
 
@@ -79,7 +83,7 @@ def end_daemon(home: Path) -> None:
         while held_by(daemon_lock(paths)) is not None:
             time.sleep(0.01)  # the kernel tells nobody when a lock is free
     except NotRunning:
-        pass  # it has been stopped, or never came
+        end_survivors(paths, lambda _: None)  # it has been stopped, or never came, or was killed
     except SupervisorError:
         end_hung_daemon(paths, lambda _: None)
 
@@ -113,3 +117,28 @@ class Heard:
                 self._more.clear()
                 await self._more.wait()
         return self.data
+
+
+_DAEMON = """\
+import os, subprocess, sys
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+fds = (reader, *map(int, filter(None, sys.argv[1].split(","))))
+child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, pass_fds=fds, start_new_session=True)
+print(child.pid, flush=True)
+os.read(0, 1)
+os._exit(0)
+"""
+
+
+def leave_behind(argv: list[str], *, inherit: tuple[int, ...] = (), **more: Any) -> Identity:
+    """Of a process that runs this, which is what a daemon left that was killed: it is no child of ours."""
+    fds = ",".join(map(str, inherit))
+    command = [sys.executable, "-S", "-E", "-c", _DAEMON, fds, *argv]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=inherit, **more
+    ) as daemon:
+        assert daemon.stdout is not None
+        found = identify(int(daemon.stdout.readline()))
+    assert found is not None
+    return found

@@ -211,7 +211,7 @@ def test_the_cause_outweighs_what_follows_from_it():
         (ExitStatus(code=0xC0000135), "missing-library", False),
         (ONE, "exit", False),
         (ExitStatus(code=0), "exit", False),
-        (None, "vanished", True),
+        (ExitStatus(), "vanished", True),
     ],
 )
 def test_without_a_word_the_exit_status_speaks(status, kind, retryable):

@@ -18,7 +18,7 @@ from supervisor.gateway.exchange_table import (
     IllegalExchangeEvent,
 )
 
-GO, CONNECTED, UNREACHABLE, STALE, REFUSED, LOST, BEGUN, ANSWERED, FAILED, LEFT = ExchangeEvent
+GO, CONNECTED, UNREACHABLE, STALE, REFUSED, LOST, BEGUN, ANSWERED, FAILED, LEFT, HANDED_ON = ExchangeEvent
 CONNECT, RECONNECT, SEND, DROP, WAIT, REPLAY, TELL, END = ExchangeDo
 HELD, CONNECTING, SENT, OVER = (
     ExchangeState.HELD,
@@ -49,6 +49,14 @@ def test_what_waits_again_since_its_server_went_while_it_was_connected_to_is_not
     events = (GO, LOST, GO, CONNECTED, LOST, GO, CONNECTED, ANSWERED)
     done = [(CONNECT,), (DROP, WAIT), (CONNECT,), (SEND,), (DROP, REPLAY), (CONNECT,), (SEND,), (END,)]
     assert story(*events) == done
+
+
+def test_what_waits_can_be_handed_on_and_what_is_answered_cannot():
+    assert story(HANDED_ON) == [()]
+    assert story(GO, CONNECTED, LOST, HANDED_ON)[-1] == ()
+    for before in ((GO,), (GO, CONNECTED), (GO, CONNECTED, BEGUN)):
+        with pytest.raises(IllegalExchangeEvent):
+            story(*before, HANDED_ON)
 
 
 def test_it_tries_to_reach_its_server_as_long_as_it_may_wait():

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import Restart, Stop
 from supervisor.server.diagnosis import WORKER_LOST, Diagnosis
-from supervisor.server.lifecycle import GONE_SECONDS, Lifecycle
+from supervisor.server.lifecycle import Lifecycle
 from supervisor.server.lifecycle_table import (
     ARMS,
     LEAVING,
@@ -37,6 +37,7 @@ from supervisor.server.lifecycle_table import (
     WorkersBack,
 )
 from supervisor.server.outcome import LifecycleCommand, Outcome
+from supervisor.server.restart_budget import GONE_SECONDS
 
 CRASH = Diagnosis("crash", "it crashed", "", retryable=True)
 HOPELESS = Diagnosis("argument", "a bad argument", "fix the profile", retryable=False)

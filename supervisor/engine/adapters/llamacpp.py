@@ -13,7 +13,7 @@ from .adapter import EngineProtocol, LaunchAddress
 
 KEY_VARIABLE = "LLAMA_API_KEY"
 _KEY_FILE = "--api-key-file"
-_MODEL = ("-m", "--model")  # the first option that we give: what comes before it is the engine
+MODEL_OPTIONS = ("-m", "--model")  # the first option that we give: what comes before it is the engine
 _COUNTED = ("/chat/completions", "/responses")
 
 
@@ -55,7 +55,7 @@ class LlamaCpp:
 
     def lists_devices(self, argv: Sequence[str]) -> tuple[str, ...]:
         """Of this computer alone: a worker that is in use would keep whoever asks it waiting for ever."""
-        at = next((place for place, word in enumerate(argv) if word in _MODEL), 0)
+        at = next((place for place, word in enumerate(argv) if word in MODEL_OPTIONS), 0)
         return (*argv[:at], "--list-devices") if at else ()
 
     def counter_of(self, path: str) -> str:

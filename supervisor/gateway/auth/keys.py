@@ -248,13 +248,16 @@ class Keyring:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.digests = digests
-        self.local = new_secret()
-        self._local_digest = digest_of(self.local.encode("ascii"))
+        self.take_local(new_secret())
         self._file = KeyFile(path)
         self._clock, self._wall = clock, wall
         self._looked = float("-inf")
         self._stamp: tuple[int, ...] = ()
         self._made: tuple[tuple[str, Caller], ...] | None = None
+
+    def take_local(self, key: str) -> None:
+        """The key for commands of its own user: a new one, or after an upgrade that of the former program."""
+        self.local, self._local_digest = key, digest_of(key.encode("ascii"))
 
     @property
     def is_empty(self) -> bool:

@@ -43,7 +43,7 @@ class PageSessions:
     def __init__(self, keyring: Keyring, clock: Callable[[], float] = time.monotonic) -> None:
         self.cookie = f"goss_session_{secrets.token_hex(4)}"
         self._keyring, self._clock = keyring, clock
-        self._sessions: dict[str, PageSession] = {}  # by the digest of the cookie, oldest first
+        self.sessions: dict[str, PageSession] = {}  # by the digest of the cookie, oldest first
         self._codes: dict[str, float] = {}  # by the digest of the code: until when it counts
 
     def new_code(self) -> str:
@@ -62,9 +62,9 @@ class PageSessions:
         """The value of the new session's cookie; ``key`` is the one that begins it, if none of the codes."""
         value = secrets.token_urlsafe(32)
         session = PageSession(self._clock() + SESSION_SECONDS, digest_of(key) if key else "")
-        self._sessions[digest_of(value.encode("ascii"))] = session
-        while len(self._sessions) > MOST_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
+        self.sessions[digest_of(value.encode("ascii"))] = session
+        while len(self.sessions) > MOST_SESSIONS:
+            del self.sessions[next(iter(self.sessions))]
         return value
 
     def find(self, head: Head) -> Caller | None:
@@ -72,19 +72,19 @@ class PageSessions:
         return next(filter(None, map(self._owner_of, _digests(head, self.cookie))), None)
 
     def _owner_of(self, digest: str) -> Caller | None:
-        session = self._sessions.get(digest)
+        session = self.sessions.get(digest)
         if session is None:
             return None
         owner = self._keyring.owner_of(session.key) if session.key else _OWN_USER
         if session.ends > self._clock() and owner is not None and owner.scope == "admin":
             return owner
-        del self._sessions[digest]
+        del self.sessions[digest]
         return None
 
     def end(self, head: Head) -> None:
         """That of this request, if it has one."""
         for digest in _digests(head, self.cookie):
-            self._sessions.pop(digest, None)
+            self.sessions.pop(digest, None)
 
 
 def is_of_another_user(end: object, tables: Sequence[str] = _TABLES) -> bool:

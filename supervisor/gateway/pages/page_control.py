@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ...decoding import parse
 from ..api.routes import Trouble
-from ..relay.client_connection import LongAnswer
+from ..relay.answer import LongAnswer
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from ..auth.page_sessions import SESSION_SECONDS, PageSessions, is_of_another_us
 from ..backends import Backends, PageOwner, progress
 from ..http_heads import Head, HeaderLine, query_value
 from ..listener import Listener
-from ..relay.client_connection import AskedOf, ClientConnection, LongAnswer
+from ..relay.answer import LongAnswer
+from ..relay.client_connection import AskedOf, ClientConnection
 from ..telemetry.activity import KEPT
 from .log_follow import FollowedLog
 from .page_control import ControlAnswer, checked_request

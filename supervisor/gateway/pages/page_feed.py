@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from ... import __version__
 from ..backends import PageOwner
 from ..http_heads import Head, query_value
-from ..relay.client_connection import LongAnswer
+from ..relay.answer import LongAnswer
 from ..telemetry.activity import Activity, RequestRecord
 from ..waiting import RequestsNow
 from .log_follow import KEPT_LINES, FollowedLog

@@ -1,5 +1,5 @@
 """
-An answer on its way from the engine: who takes it as it comes, and what is done to it.
+An answer on its way from the engine: who takes it as it comes, and what is done to it; or a long one of ours.
 
 Its chunks are taken off for clients of HTTP/1.0, who know none, and to write another name of the model into
 it.
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ...plan.launch import Parameters
 from ..api.routes import Trouble
-from ..http_heads import LAST_CHUNK, HeaderLine, ResponseHead, chunk
+from ..http_heads import HEAD_END, LAST_CHUNK, Head, HeaderLine, ResponseHead, chunk
 
 _KEY = b'"model"'
 _UNFINISHED = re.compile(rb'"model"\s*+(?::\s*+(?:"[^"]*+)?)?')
@@ -46,6 +46,9 @@ class Taker(Protocol):
 
 class AnsweredClient(Protocol):
     """What gets an answer: a `ClientConnection`."""
+
+    is_paused: bool
+    has_head: bool  # of the answer: it went out before an upgrade, see `copies`
 
     def write(self, data: bytes) -> None: ...
 
@@ -166,3 +169,34 @@ def read_head(head: bytes, *, to_head_request: bool, wraps: bool, name: ModelNam
     if wraps and name is None:
         return ResponseHead(head, to_head_request=to_head_request)
     return DecodedResponse(head, to_head_request=to_head_request, wraps=wraps, name=name)
+
+
+class LongAnswer:
+    """An answer of our own that comes piece by piece, in chunks where the client knows them."""
+
+    def __init__(
+        self, client: AnsweredClient, head: Head, headers: tuple[HeaderLine, ...], kind: bytes
+    ) -> None:
+        self._client, self._headers, self._kind = client, headers, kind
+        self._is_chunked, self._persists = head.version == "1.1", head.persists
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the client takes nothing for now."""
+        return self._client.is_paused
+
+    def begin(self) -> None:
+        """Send the head."""
+        lines = [b"HTTP/1.1 200 OK", b"content-type: " + self._kind, b"cache-control: no-store"]
+        lines += [b"%s: %s" % header for header in self._headers]
+        lines.append(b"transfer-encoding: chunked" if self._is_chunked else b"connection: close")
+        self._client.write(b"\r\n".join(lines) + HEAD_END)
+
+    def send(self, piece: bytes) -> None:
+        self._client.write(chunk(piece) if self._is_chunked else piece)
+
+    def end(self, *, keep_alive: bool = True) -> None:
+        """That was all; the client may ask for something else on the same connection."""
+        if self._is_chunked:
+            self._client.write(LAST_CHUNK)
+        self._client.next_request(keep_alive=keep_alive and self._persists)

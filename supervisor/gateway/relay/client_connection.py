@@ -18,7 +18,8 @@ from typing import Literal, Protocol, cast
 
 from ..api.routes import Trouble, answer
 from ..auth.guard import RequestContext
-from ..http_heads import HEAD_END, LAST_CHUNK, BadRequest, Head, HeaderLine, chunk, parse_head
+from ..copies import Successor
+from ..http_heads import HEAD_END, BadRequest, Head, HeaderLine, parse_head
 from .chunked import ChunkedBody
 from .connections import ASKING, IDLE, STRANGER, Connections, unsent_bytes
 
@@ -53,6 +54,10 @@ class Host(Protocol):
     """What a connection needs of the gateway."""
 
     @property
+    def successor(self) -> Successor | None:
+        """Who gets the connections that are not being answered, after an upgrade."""
+
+    @property
     def is_ending(self) -> bool:
         """Whether a connection closes after its next answer."""
 
@@ -84,6 +89,7 @@ class ClientConnection(asyncio.Protocol):
         self._held_bytes = 0
         self.deadline = inf
         self.is_paused = self._had_time = self._was_served = False
+        self.has_head = self.closes = False  # see `copies`: it closes after its next answer
 
     @property
     def address(self) -> object:
@@ -97,6 +103,8 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = self._loop.time() + self._connections.settings.client_timeout_seconds
         if not self._connections.welcome(self):
             self.refuse(_TOO_MANY)
+        elif self._host.successor is not None:
+            self.hand_on()
 
     def data_received(self, data: bytes) -> None:
         self.quiet_since = self._loop.time()
@@ -166,7 +174,7 @@ class ClientConnection(asyncio.Protocol):
         self._pending = data
 
     def _meet(self, head: Head) -> None:
-        if self._host.is_ending:
+        if self._host.is_ending or self.closes:
             head = replace(head, keep_alive=False)
         self._head = head
         context = self._context = self._host.greet(head)
@@ -223,6 +231,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _receive(self, head: Head, body: bytes) -> None:
         self._phase, self._body, self._began, self.deadline = "answer", bytearray(), 0.0, inf
+        if self._host.successor is not None:
+            self.hand_on(body)
+            return
         assert self._context is not None
         exchange = self._host.receive(self, head, body, self._context)
         if exchange is not None and self._phase == "answer":
@@ -238,7 +249,7 @@ class ClientConnection(asyncio.Protocol):
 
     def next_request(self, *, keep_alive: bool) -> None:
         """End the answer, which is whole, and wait for the next request or close."""
-        self._exchange = None
+        self._exchange, self.has_head = None, False
         if self._phase == "gone":
             return
         self._let_go_of_body()
@@ -246,6 +257,9 @@ class ClientConnection(asyncio.Protocol):
             self._close()
             return
         self._phase, self._head, self._context, self._was_served = "head", None, None, True
+        if self._host.successor is not None:
+            self.hand_on()
+            return
         self.quiet_since = self._loop.time()
         self.deadline = self.quiet_since + self._connections.settings.idle_timeout_seconds
         if self._pending:
@@ -255,6 +269,21 @@ class ClientConnection(asyncio.Protocol):
     def _read_on(self) -> None:
         if self._phase == "head":
             self._read_head()
+
+    def hand_on(self, body: bytes | None = None, *, has_head: bool = False) -> None:
+        """
+        To the daemon that has taken the place of this one, with what has come of the next request; with a
+        ``body``, this one is whole, and waits.
+        """
+        assert self._host.successor is not None
+        waits = (self._head, body) if self._head is not None and body is not None else None
+        self._exchange = None
+        self.connection_lost(None)
+        self._host.successor.take(self._transport, waits, self._pending, has_head=has_head)
+
+    @property
+    def is_idle(self) -> bool:
+        return self._phase == "head"
 
     def reply(self, page: PlainAnswer, headers: tuple[HeaderLine, ...] = ()) -> None:
         """Answer a request, which has arrived whole, with a page of our own."""
@@ -272,6 +301,9 @@ class ClientConnection(asyncio.Protocol):
     def refuse(self, trouble: Trouble, *, keep_alive: bool = False) -> None:
         """Answer with an error in the API's format.  If the body was not read, the connection ends too."""
         head, context = self._head, self._context
+        if self.has_head:  # there is no other way to tell a stream
+            self.break_off(b"", reset=True)
+            return
         self.write(
             answer(
                 trouble,
@@ -358,37 +390,6 @@ class ClientConnection(asyncio.Protocol):
         """The gateway closes.  A request under way has an exchange, which ends it."""
         if self._exchange is None and self._phase != "gone":
             self._transport.close()
-
-
-class LongAnswer:
-    """An answer of our own that comes piece by piece, in chunks where the client knows them."""
-
-    def __init__(
-        self, client: ClientConnection, head: Head, headers: tuple[HeaderLine, ...], kind: bytes
-    ) -> None:
-        self._client, self._headers, self._kind = client, headers, kind
-        self._is_chunked, self._persists = head.version == "1.1", head.persists
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether the client takes nothing for now."""
-        return self._client.is_paused
-
-    def begin(self) -> None:
-        """Send the head."""
-        lines = [b"HTTP/1.1 200 OK", b"content-type: " + self._kind, b"cache-control: no-store"]
-        lines += [b"%s: %s" % header for header in self._headers]
-        lines.append(b"transfer-encoding: chunked" if self._is_chunked else b"connection: close")
-        self._client.write(b"\r\n".join(lines) + HEAD_END)
-
-    def send(self, piece: bytes) -> None:
-        self._client.write(chunk(piece) if self._is_chunked else piece)
-
-    def end(self, *, keep_alive: bool = True) -> None:
-        """That was all; the client may ask for something else on the same connection."""
-        if self._is_chunked:
-            self._client.write(LAST_CHUNK)
-        self._client.next_request(keep_alive=keep_alive and self._persists)
 
 
 _TOO_MANY = Trouble(

@@ -43,6 +43,13 @@ class Connected(Protocol):
     def close(self) -> None:
         """Close it because the gateway closes."""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request, or for the rest of its head."""
+
+    def hand_on(self) -> None:
+        """To the daemon that has taken the place of this one."""
+
 
 class Handshake:
     """
@@ -94,6 +101,11 @@ class Handshake:
     def close(self) -> None:
         self.drop()
 
+    is_idle = False
+
+    def hand_on(self) -> None:
+        """It is handed on when it is a `ClientConnection`."""
+
 
 if sys.platform == "win32":
 
@@ -125,8 +137,8 @@ class Connections:
         self._on_arrival = on_arrival
         self._clients: set[Connected] = set()
         self._held_bytes = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self.empty = asyncio.Event()
+        self.empty.set()
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -140,7 +152,7 @@ class Connections:
         asked yet needs one descriptor, not three.
         """
         self._clients.add(client)
-        self._empty.clear()
+        self.empty.clear()
         self._on_arrival()
         count, room = len(self._clients), room_for_clients()
         short = count > room
@@ -164,7 +176,7 @@ class Connections:
         """Forget a connection that has closed."""
         self._clients.discard(client)
         if not self._clients:
-            self._empty.set()
+            self.empty.set()
 
     def postpone(self, seconds: float) -> None:
         """We did not run for so long: where that is much, nobody could be heard, so nobody is late for it."""
@@ -186,9 +198,14 @@ class Connections:
         for client in [client for client in self._clients if client.deadline <= now]:
             client.expire()
 
+    def hand_on(self) -> None:
+        """Those that wait for a request go to the daemon that has taken the place of this one."""
+        for client in [client for client in self._clients if client.is_idle]:
+            client.hand_on()
+
     async def say_goodbye(self, seconds: float) -> None:
         """Close all connections, and wait until their last bytes have gone out."""
         for client in list(self._clients):
             client.close()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), seconds)
+            await asyncio.wait_for(self.empty.wait(), seconds)

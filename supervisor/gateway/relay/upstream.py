@@ -305,8 +305,8 @@ class Delivery:
         self._held: list[bytes] | None = None
         self._held_bytes = 0
         self._is_small = False
-        self._is_announced = False
-        self.has_written = self.has_begun = False
+        self._is_announced = self.has_written = client.has_head
+        self.has_begun = False
 
     # --- an answer of llama-server
 

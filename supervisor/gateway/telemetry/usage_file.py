@@ -218,11 +218,15 @@ class UsageKeeper:
     async def finish(self) -> None:
         """After the last request."""
         await self._write_in_time()
-        if self._keeping is not None:
-            self._keeping.cancel()
+        self.let_go()
         if lost := self._tally.unwritten:
             why = self.problem or "the disk did not answer in time"
             log.warning("The usage of the last requests (%d) may be lost: %s", lost, why)
+
+    def let_go(self) -> None:
+        """Write no more."""
+        if self._keeping is not None:
+            self._keeping.cancel()
 
     async def _write_in_time(self) -> None:
         with suppress(TimeoutError):

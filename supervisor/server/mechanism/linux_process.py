@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
+import fcntl
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ...home.identity import Identity, identify
+
 assert sys.platform == "linux"
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PIPE_BYTES = 1 << 20  # the most that a user may ask for by default; minutes of a busy server's lines
 _OOM_SCORE_ADJ = 300  # of 1000: the server, which can be started again, goes before the user's desktop
 
 
@@ -39,6 +45,28 @@ def open_pidfd(pid: int, on_exit: Callable[[], None]) -> Pidfd | None:
         return Pidfd(os.pidfd_open(pid), on_exit)
     except OSError:
         return None
+
+
+def let_go_on(writer: int) -> None:
+    """
+    Whoever writes into this pipe is not held up by one that is full: what has no room is lost.  For C and C++
+    only, where a line that cannot be written is no error.
+    """
+    os.set_blocking(writer, False)
+    with contextlib.suppress(OSError):  # a user may have only so many pages in pipes
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def output_of(identity: Identity) -> int:
+    """
+    A reader of the pipe that this process writes to, which can be opened by Linux's link to it.  Raises
+    OSError, also where the process is another by now.
+    """
+    fd = os.open(f"/proc/{identity.pid}/fd/1", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if identify(identity.pid) == identity and stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.ESRCH, "its output is no pipe of ours")
 
 
 def bind_to_parent(parent: int) -> Callable[[], None]:

@@ -17,14 +17,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from ...errors import StartFailed
 from ...home.identity import Identity, identify
 from ...profile.definition import StopSignal
 from ..process import ExitStatus, start_error
+from ..survivor import Survivor
 
 assert sys.platform != "win32"
 
 if sys.platform == "linux":
-    from .linux_process import bind_to_parent, offer_to_oom_killer, open_pidfd
+    from .linux_process import bind_to_parent, let_go_on, offer_to_oom_killer, open_pidfd, output_of
 
 DRAIN_SECONDS = 1.0
 OWN_GROUP = sys.platform == "linux"
@@ -49,6 +51,7 @@ async def start(
     on_output: Callable[[bytes], None],
     inherit: tuple[int, ...] = (),
     no_sigpipe: bool = False,
+    outlives: bool = False,
     notice: NoticeMaker | None = None,
 ) -> PosixChild:
     """See `child.spawn`.  `notice` is chosen by what the kernel has; tests choose it themselves."""
@@ -57,15 +60,43 @@ async def start(
     except OSError as error:
         raise start_error(argv[0], error) from error
     try:
-        process = _popen(argv, env, writer, inherit, _preparation(no_sigpipe=no_sigpipe))
+        if outlives and sys.platform == "linux":
+            inherit = (*inherit, reader)  # so that the pipe has a reader for as long as it writes
+            let_go_on(writer)
+        prepare = _preparation(no_sigpipe=no_sigpipe, outlives=outlives)
+        process = _popen(argv, env, writer, inherit, prepare)
     except (OSError, subprocess.SubprocessError, ValueError, MemoryError) as error:
         os.close(reader)
         raise start_error(argv[0], _as_os_error(error)) from error
     finally:
         os.close(writer)
+    process.returncode = 0  # it is reaped here: without one, subprocess would do so at a time of its own
     if sys.platform == "linux":
         offer_to_oom_killer(process.pid)
-    return PosixChild(process, Pipe(reader, on_output), notice or _best_notice)
+    identity = identify(process.pid) or Identity(process.pid, 0.0, "")
+    return PosixChild(identity, Pipe(reader, on_output), notice or _best_notice, OwnEnd(process.pid))
+
+
+def take_over(survivor: Survivor, *, on_output: Callable[[bytes], None]) -> PosixChild:
+    """See `child.take_over`."""
+    identity = survivor.identity
+    end: End = OwnEnd(identity.pid) if survivor.is_child else FarEnd(identity)
+    pipe: Pipe | None = None
+    try:
+        if survivor.output_fd is not None:
+            pipe = Pipe(survivor.output_fd, on_output)
+        elif sys.platform == "linux":
+            pipe = Pipe(output_of(identity), on_output)
+        else:
+            raise OSError(errno.ENOTSUP, "this system does not offer it")  # noqa: TRY301 - one answer to all
+        return PosixChild(identity, pipe, _best_notice if survivor.is_child else _far_notice, end)
+    except OSError as error:
+        if pipe is not None:
+            pipe.close()
+        if survivor.is_child:  # else the lock that it holds keeps others from running next to it
+            os.kill(identity.pid, signal.SIGKILL)
+        why = error.strerror or error
+        raise StartFailed(f"The running server (pid {identity.pid}) cannot be taken over: {why}.") from error
 
 
 def _as_os_error(error: Exception) -> OSError:
@@ -94,10 +125,10 @@ def _popen(
     )
 
 
-def _preparation(*, no_sigpipe: bool) -> Callable[[], None]:
+def _preparation(*, no_sigpipe: bool, outlives: bool) -> Callable[[], None]:
     """What runs between fork and exec; all it needs is looked up before the fork."""
     bind: Callable[[], None] | None = None  # then a later daemon finds it by the lock that it inherits
-    if sys.platform == "linux":
+    if sys.platform == "linux" and not outlives:
         bind = bind_to_parent(os.getpid())
 
     def prepare() -> None:
@@ -110,6 +141,15 @@ def _preparation(*, no_sigpipe: bool) -> Callable[[], None]:
     return prepare
 
 
+def _far_notice(pid: int, on_exit: Callable[[], None]) -> Notice:
+    """For a process whose death no SIGCHLD tells.  Raises OSError."""
+    notice = _best_notice(pid, on_exit)
+    if isinstance(notice, Sigchld):
+        notice.close()
+        raise OSError(errno.ENOTSUP, "this system does not tell of its end")
+    return notice
+
+
 def _best_notice(pid: int, on_exit: Callable[[], None]) -> Notice:
     if sys.platform == "linux":
         pidfd = open_pidfd(pid, on_exit)
@@ -118,59 +158,119 @@ def _best_notice(pid: int, on_exit: Callable[[], None]) -> Notice:
     return Sigchld(pid, on_exit)
 
 
+class End(Protocol):
+    """How the death of one process is found out."""
+
+    def is_dead(self) -> bool:
+        """On Linux without reaping it; elsewhere there is no group to sweep, so it may be reaped at once."""
+
+    def reap(self) -> ExitStatus:
+        """How it ended.  For one that is dead, once."""
+
+    @property
+    def holds_pid(self) -> bool:
+        """Whether its pid and its group's number are certainly its own until it is reaped."""
+
+
+class OwnEnd:
+    """Of a child of this process, whoever spawned it: an exec keeps its children."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._status = 0  # where it was reaped by the look
+        self.holds_pid = True
+
+    def is_dead(self) -> bool:
+        if sys.platform == "linux":
+            died = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        else:
+            found, self._status = os.waitpid(self._pid, os.WNOHANG)
+            died = bool(found)
+        return died
+
+    def reap(self) -> ExitStatus:
+        status = os.waitpid(self._pid, 0)[1] if sys.platform == "linux" else self._status
+        return ExitStatus.from_returncode(os.waitstatus_to_exitcode(status))
+
+
+class FarEnd:
+    """Of a process that an earlier daemon started: somebody else reaps it, and is told how it ended."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    def is_dead(self) -> bool:
+        return identify(self._identity.pid) != self._identity
+
+    def reap(self) -> ExitStatus:
+        return ExitStatus()
+
+    @property
+    def holds_pid(self) -> bool:
+        return identify(self._identity.pid) in {None, self._identity}  # None: nobody got it meanwhile
+
+
 class PosixChild:
     """Fulfils `child.Child`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], pipe: Pipe, notice: NoticeMaker) -> None:
-        self._process = process
+    def __init__(self, identity: Identity, pipe: Pipe, notice: NoticeMaker, end: End) -> None:
         self._pipe = pipe
-        self.identity = identify(process.pid) or Identity(process.pid, 0.0, "")
+        self._end = end
+        self._is_gone = False
+        self.identity = identity
         self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
-        self._notice = notice(process.pid, self._look)
+        self._notice = notice(identity.pid, self._look)
         self._look()  # it may have died before anybody watched
+
+    @property
+    def output_fd(self) -> int:
+        """Where its output is read."""
+        return self._pipe.fd
 
     def terminate(self, stop: StopSignal = "TERM") -> None:
         self._signal(signal.Signals[f"SIG{stop}"])
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
         self._sweep()
+        self._signal(signal.SIGKILL)
 
     def catch_up(self) -> None:
         self._pipe.catch_up()
 
+    @property
+    def is_our_child(self) -> bool:
+        return isinstance(self._end, OwnEnd)
+
+    def let_go(self) -> None:
+        self._is_gone = True
+        self._notice.close()
+        self._pipe.close()
+
     def _signal(self, number: int) -> None:
-        if self._process.returncode is None:
+        if not self._is_gone:
             with contextlib.suppress(ProcessLookupError):
                 self._notice.signal(number)
 
     def _sweep(self) -> None:
         """Kill its group, whose number is its pid, before it is reaped and the pid can be reused."""
-        if OWN_GROUP and self._process.returncode is None:
+        if OWN_GROUP and not self._is_gone and self._end.holds_pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(self.identity.pid, signal.SIGKILL)
 
     def _look(self) -> None:
         """Called when it may have died; reaps it if so."""
-        if self._process.returncode is not None or not self._is_dead():
+        if self._is_gone or not self._end.is_dead():
             return
         self._sweep()
-        returncode = self._process.wait()
+        self._is_gone = True
+        status = self._end.reap()
         self._notice.close()
-        self._pipe.closed.add_done_callback(lambda _: self._report(returncode))
+        self._pipe.closed.add_done_callback(lambda _: self._report(status))
         self._pipe.finish(DRAIN_SECONDS)
 
-    def _is_dead(self) -> bool:
-        """Without reaping it on Linux; elsewhere there is no group to sweep, so it may be reaped at once."""
-        if sys.platform == "linux":
-            died = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        else:
-            died = self._process.poll()
-        return died is not None
-
-    def _report(self, returncode: int) -> None:
+    def _report(self, status: ExitStatus) -> None:
         if not self.exited.done():
-            self.exited.set_result(ExitStatus.from_returncode(returncode))
+            self.exited.set_result(status)
 
 
 CHUNK_BYTES = 64 * 1024  # the default size of a pipe on Linux: one read empties it
@@ -189,7 +289,7 @@ class Pipe:
     """
 
     def __init__(self, fd: int, on_output: Callable[[bytes], None]) -> None:
-        self._fd = fd
+        self.fd = fd
         self._on_output = on_output
         self._loop = asyncio.get_running_loop()
         self._bound: asyncio.TimerHandle | None = None
@@ -214,13 +314,13 @@ class Pipe:
             return
         if self._bound is not None:
             self._bound.cancel()
-        self._loop.remove_reader(self._fd)
-        os.close(self._fd)
+        self._loop.remove_reader(self.fd)
+        os.close(self.fd)
         self.closed.set_result(None)
 
     def _gather(self) -> None:
         """Something is there: from now on it is looked at by the clock, until there is nothing."""
-        self._loop.remove_reader(self._fd)
+        self._loop.remove_reader(self.fd)
         self._loop.call_later(PAUSE_SECONDS, self._read_on)
 
     def _read_on(self) -> None:
@@ -231,7 +331,7 @@ class Pipe:
         if self.closed.done():
             return
         if not size:
-            self._loop.add_reader(self._fd, self._gather)
+            self._loop.add_reader(self.fd, self._gather)
         elif size < _MUCH_BYTES:
             self._loop.call_later(PAUSE_SECONDS, self._read_on)
         else:
@@ -240,7 +340,7 @@ class Pipe:
     def _read(self) -> int:
         """One chunk at a time, so that a flood leaves the loop its turn; how many bytes there were."""
         try:
-            chunk = os.read(self._fd, CHUNK_BYTES)
+            chunk = os.read(self.fd, CHUNK_BYTES)
         except BlockingIOError:
             return 0
         except OSError:

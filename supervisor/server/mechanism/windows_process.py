@@ -14,9 +14,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from ...errors import StartFailed
 from ...home.identity import Identity, identify
 from ...profile.definition import StopSignal
 from ..process import ExitStatus, start_error
+from ..survivor import Survivor
 from . import console
 
 assert sys.platform == "win32"
@@ -36,6 +38,7 @@ async def start(
     on_output: Callable[[bytes], None],
     inherit: tuple[int, ...] = (),  # noqa: ARG001 - locks of msvcrt belong to a process and do not travel
     no_sigpipe: bool = False,  # noqa: ARG001 - there is none
+    outlives: bool = False,  # noqa: ARG001 - the job object ends it
 ) -> WindowsChild:
     """See `child.spawn`."""
     console.let_children_hear(console.kernel())
@@ -53,6 +56,11 @@ async def start(
         raise start_error(argv[0], error) from error
     child.adopt(transport)
     return child
+
+
+def take_over(survivor: Survivor, *, on_output: Callable[[bytes], None]) -> WindowsChild:  # noqa: ARG001 - as `child.take_over`
+    """The job object ends all with the daemon, so there is none."""
+    raise StartFailed(f"Windows leaves no server running (pid {survivor.identity.pid}).")
 
 
 class WindowsChild(asyncio.SubprocessProtocol):
@@ -86,6 +94,9 @@ class WindowsChild(asyncio.SubprocessProtocol):
 
     def catch_up(self) -> None:
         """What comes is handed on at once here."""
+
+    def let_go(self) -> None:
+        """Not to be had here."""
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:  # noqa: ARG002 - the loop's signature
         assert isinstance(data, bytes)

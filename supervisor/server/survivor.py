@@ -1,0 +1,204 @@
+"""
+A server of ours that runs already when a daemon begins with it.
+
+An earlier daemon left it when it was killed; then it is not a child of this process, and how it ends one day
+cannot be known.  Or it was kept over an upgrade in place, and is our child.
+
+What an earlier daemon left is taken over only if all of this proves that it is ours: it holds its server's
+lock; the record has its pid, start time and boot; the mark of this home is in its environment; it listens
+where its plan says; and it runs what is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+from ..decoding import Malformed, decode
+from ..engine.adapters.llamacpp import MODEL_OPTIONS, LlamaCpp
+from ..errors import SupervisorError
+from ..home.identity import Identity
+from ..home.orphan import end_left, left_running
+from ..home.records import Record
+from ..paths import Paths
+from ..plan.launch import LaunchPlan
+from ..plan.listen import is_socket_path
+from .background import beside_the_loop
+from .preflight import listens_on
+from .process import family
+
+_UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """
+    ``plan`` is as it was launched: with its inner port and key.  ``output_fd`` is where its output is read,
+    ours to close; None for Linux to find it.  ``degraded`` is what was not as the profile asks when it was
+    last seen: its log said so long ago.
+    """
+
+    identity: Identity
+    plan: LaunchPlan
+    is_child: bool
+    output_fd: int | None = None
+    ready_since: float | None = None  # seconds since the epoch; None is not known, or not ready yet
+    degraded: str = ""
+
+
+def why_ended(plan: LaunchPlan) -> str:
+    """Why its process ends with the daemon, in words; "" for one that the next start takes over."""
+    if plan.orphan == "end":
+        return "orphan: end"
+    if not _can_take_over():
+        return "taking it over needs Linux 5.3 or newer"
+    if plan.adapter != LlamaCpp.name or plan.argv[1] not in MODEL_OPTIONS:  # a script's, as the embedded one
+        return "only llama-server itself goes on when nobody reads what it says"
+    if plan.behind_gateway and not is_socket_path(plan.host):
+        return "its inner port has a key that nobody else may know"
+    return "it runs only to be measured" if plan.is_trial else ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftPlan:
+    """
+    What the record of a server keeps of the plan of its process: all that the free memory decided about it,
+    and where it listens.  Nothing in it is secret.
+    """
+
+    digest: str
+    wish: str
+    host: str
+    port: int
+    argv: tuple[str, ...]
+    memory: Mapping[str, int]
+    needs: Mapping[str, int]
+    adapters: Mapping[str, str]
+    sharing: Mapping[str, int]
+    shared_context_tokens: int
+    context_slots: int
+    figures: str
+    adjustment: str
+    adjusts: str
+
+    @classmethod
+    def of(cls, plan: LaunchPlan) -> LeftPlan:
+        return cls(**{name: getattr(plan, name) for name in cls.__dataclass_fields__})
+
+    def plan_for(self, asked: LaunchPlan) -> LaunchPlan | None:
+        """
+        The plan of this process, with the policies of what is asked for; None where something else was asked
+        for than a placement by the free memory.
+        """
+        if asked.digest == self.digest:
+            return asked
+        if not self.wish or asked.wish != self.wish:
+            return None
+        return replace(asked, **{name: getattr(self, name) for name in self.__dataclass_fields__})
+
+
+class Survivors:
+    """What an earlier daemon left running in this home, by the name of its server, until it is dealt with."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._left: dict[str, tuple[Record, LeftPlan]] = {}
+
+    async def look(self) -> None:
+        """Find those that are proved to be ours; before anything is launched."""
+        self._left = await beside_the_loop(self._proved)
+
+    def _proved(self) -> dict[str, tuple[Record, LeftPlan]]:
+        found: dict[str, tuple[Record, LeftPlan]] = {}
+        for record, identity in left_running(self._paths):
+            launched = launched_of(record)
+            if launched and _is_at_its_place(identity.pid, launched):
+                found[record.server] = record, launched
+        return found
+
+    @property
+    def profiles(self) -> dict[str, str]:
+        """By the names of their servers."""
+        return {name: record.profile for name, (record, _) in self._left.items()}
+
+    def memory_of(self, profile: str) -> Mapping[str, int]:
+        """What that of this profile holds of each memory, by its plan; empty where there is none."""
+        held = [launched.memory for record, launched in self._left.values() if record.profile == profile]
+        return held[0] if held else {}
+
+    def runs(self, name: str, asked: LaunchPlan) -> bool:
+        """Whether that of the server of this name runs what is asked for."""
+        return name in self._left and self._left[name][1].plan_for(asked) is not None
+
+    def take(self, name: str, asked: LaunchPlan) -> Survivor | None:
+        """That of the server of this name, if it runs what is asked for; once."""
+        if not self.runs(name, asked):
+            return None
+        record, launched = self._left.pop(name)
+        plan = launched.plan_for(asked)
+        assert plan is not None
+        assert record.identity is not None
+        degraded = record.why if record.state == "degraded" else ""
+        return Survivor(record.identity, plan, False, None, record.ready_since, degraded)
+
+    async def end(self, names: Iterable[str]) -> None:
+        """Those of these servers.  What cannot be ended, or proved to be ours, is left alone and named."""
+        for name in [*names]:
+            try:
+                await beside_the_loop(partial(end_left, self._paths, name, log.warning))
+            except SupervisorError as error:
+                log.warning("%s %s", error, error.hint)
+            self._left.pop(name, None)
+
+
+def launched_of(record: Record) -> LeftPlan | None:
+    """None where it cannot be taken over."""
+    try:
+        return decode(LeftPlan, record.launched) if record.launched else None
+    except Malformed:
+        return None
+
+
+def _is_at_its_place(pid: int, launched: LeftPlan) -> bool:
+    """Whether this process, or what it started, listens where its plan says."""
+    if not is_socket_path(launched.host):
+        return listens_on(pid, launched.port) is True
+    return _listener(launched.host) in family(pid)
+
+
+if sys.platform == "linux":
+
+    @cache
+    def _can_take_over() -> bool:
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError:
+            return False
+        return True
+
+    def _listener(path: str) -> int | None:
+        """Which process listens on this Unix socket; None where nobody does."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+            asking.setblocking(False)
+            try:
+                asking.connect(path)
+                said = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+            except OSError:
+                return None
+        return int(_UCRED.unpack(said)[0])
+
+else:
+
+    def _can_take_over() -> bool:
+        return False
+
+    def _listener(path: str) -> int | None:  # noqa: ARG001 - as on Linux
+        return None

@@ -1,0 +1,187 @@
+"""A process that an earlier daemon left is taken over as if it had been spawned; a stranger is not touched."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from supervisor.errors import StartFailed
+from supervisor.home.identity import identify
+from supervisor.home.records import Record, write_record
+from supervisor.locks import Lock, held_by
+from supervisor.server.child import take_over
+from supervisor.server.lifecycle_table import State
+from supervisor.server.process import ExitStatus
+from supervisor.server.survivor import Survivor
+
+from ..fakes.launching import BOUND_SECONDS, Heard, leave_behind, program, wait_until_gone
+from ..fakes.loops import run_story
+from .test_server import plan, promise
+
+SAYS = (
+    "import signal, time\nsignal.signal(15, lambda *_: print('asked', flush=True))\nprint('up', flush=True)\n"
+)
+FOREVER = SAYS + "while True: time.sleep(3600)"
+
+pytestmark = [
+    pytest.mark.usefixtures("each_loop"),
+    pytest.mark.skipif(sys.platform != "linux", reason="it takes a pidfd and the links of /proc"),
+]
+
+
+@pytest.fixture
+def survivor(tmp_path):
+    """Makes one that is no child of ours, for as long as the test runs."""
+    made = []
+
+    def make(code=FOREVER):
+        made.append(leave_behind(program(code)))
+        return Survivor(made[-1], plan(tmp_path), is_child=False)
+
+    yield make
+    for each in made:
+        if identify(each.pid) == each:
+            os.kill(each.pid, signal.SIGKILL)
+
+
+async def end_of(child):
+    async with asyncio.timeout(BOUND_SECONDS):
+        return await child.exited
+
+
+def test_what_a_survivor_says_is_heard_its_signals_reach_it_and_its_end_is_noticed(survivor):
+    async def scenario():
+        heard = Heard()
+        child = take_over(survivor(), on_output=heard)
+        await heard.until(b"up\n")
+        child.terminate()
+        await heard.until(b"asked\n")
+        child.kill()
+        return await end_of(child)
+
+    assert run_story(scenario()) == ExitStatus()
+
+
+def test_of_a_child_that_an_earlier_program_of_this_process_spawned_all_is_known(tmp_path):
+    reader, writer = os.pipe()
+    argv = program("print('up', flush=True); raise SystemExit(7)")
+    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
+    os.close(writer)
+    found = Survivor(identify(pid), plan(tmp_path), is_child=True, output_fd=reader)
+
+    async def scenario():
+        heard = Heard()
+        child = take_over(found, on_output=heard)
+        return await end_of(child), heard.data
+
+    assert run_story(scenario()) == (ExitStatus(code=7), b"up\n")
+
+
+def test_what_a_survivor_leaves_in_its_group_goes_with_it(survivor):
+    code = "import subprocess\np = subprocess.Popen(['sleep', '600'])\nprint(p.pid, flush=True)\n" + FOREVER
+
+    async def scenario():
+        heard = Heard()
+        child = take_over(survivor(code), on_output=heard)
+        grandchild = int((await heard.until(b"up\n")).split()[0])
+        os.kill(child.identity.pid, signal.SIGKILL)
+        await end_of(child)
+        return grandchild
+
+    assert wait_until_gone(run_story(scenario()))
+
+
+@pytest.mark.parametrize("change", [{"started": 1.0}, {"boot_id": "another boot"}])
+def test_a_stranger_with_its_pid_is_neither_read_nor_signalled(survivor, change):
+    found = survivor()
+
+    async def scenario():
+        take_over(replace(found, identity=replace(found.identity, **change)), on_output=Heard())
+
+    with pytest.raises(StartFailed, match="cannot be taken over"):
+        run_story(scenario())
+    assert identify(found.identity.pid) == found.identity
+
+
+def test_one_whose_output_is_no_pipe_is_left_alone(tmp_path):
+    async def scenario(found):
+        take_over(found, on_output=Heard())
+
+    with subprocess.Popen(program(FOREVER), stdout=subprocess.DEVNULL) as process:
+        try:
+            with pytest.raises(StartFailed, match="no pipe of ours"):
+                run_story(scenario(Survivor(identify(process.pid), plan(tmp_path), is_child=False)))
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+# --- a server's
+
+
+def left(test, tmp_path, **faults):
+    """A plan, and a survivor that runs it and holds the lock of the server, which the test's server has not."""
+    asked = plan(tmp_path, **faults)
+    test.server.launcher.lock.release()
+    lock = Lock.acquire(test.lock_file, {})
+    identity = leave_behind(list(asked.argv), inherit=(lock.fd,))
+    lock.release()
+    write_record(tmp_path / "default.json", Record("default", "ready", "", "p", 1, identity, None))
+    return asked, Survivor(identity, asked, is_child=False, ready_since=1000.0)
+
+
+@promise
+async def test_a_server_takes_a_survivor_over_without_a_launch(test, tmp_path):
+    log = test.server.output.path
+    log.parent.mkdir()
+    log.write_text("what it said to the daemon before\n")
+    asked, found = left(test, tmp_path)
+    outcome = await test.server.take_over(asked, found)
+    assert outcome.result == "ready"
+    assert test.seen == [State.STARTING, State.READY]
+    assert test.server.child.identity == found.identity
+    assert test.server.ready_since == 1000.0
+    assert test.starts == 1
+    before, ours, *_ = log.read_text().splitlines()
+    assert before == "what it said to the daemon before"
+    assert "taken over by goss-supervisor" in ours
+    await test.server.stop()
+    assert wait_until_gone(found.identity.pid)
+    assert held_by(test.lock_file) is None
+
+
+@promise
+async def test_a_survivor_that_is_killed_is_followed_by_a_child_with_the_lock(test, tmp_path):
+    asked, found = left(test, tmp_path)
+    await test.server.take_over(asked, found)
+    os.kill(found.identity.pid, signal.SIGKILL)
+    await test.until(lambda: test.server.restarts == 1 and test.server.is_serving)
+    assert test.server.failure.kind == "vanished"
+    assert "how is not known" in test.server.failure.message
+    assert test.server.ready_since > 1000.0
+    assert test.server.launcher.lock.held is not None
+    assert test.starts == 2
+
+
+@promise
+async def test_a_survivor_that_cannot_be_taken_over_is_ended_before_another_runs(test, tmp_path):
+    asked, found = left(test, tmp_path)
+    stranger = replace(found, output_fd=os.open(os.devnull, os.O_RDONLY))  # which no loop can watch
+    outcome = await test.server.take_over(asked, stranger)
+    assert outcome.result == "ready"
+    assert test.server.child.identity != found.identity
+    assert wait_until_gone(found.identity.pid)
+
+
+@promise
+async def test_a_survivor_on_the_cpu_is_degraded_as_it_was(test, tmp_path):
+    asked, found = left(test, tmp_path)
+    gpu = replace(asked, wants_gpu=True, devices=("CUDA0: a card",))
+    outcome = await test.server.take_over(gpu, replace(found, degraded="running on the CPU: no driver"))
+    assert (outcome.result, outcome.why) == ("degraded", "running on the CPU: no driver")

@@ -1,0 +1,297 @@
+"""`upgrade-daemon`: the daemon becomes another program in the same process, and its clients do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from supervisor.errors import SupervisorError
+from supervisor.home import client as control
+from supervisor.model.demo import DEMO_ANSWER
+from supervisor.paths import Paths
+
+from ..fakes.binaries import fake_server, script
+from ..fakes.launching import wait_until_gone
+from .conftest import PATIENCE, Home, free_port
+from .gateway_load import CHAT, QUESTION, request_bytes
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is tried on Linux only")
+
+PROGRAM = [sys.executable, "-I", "-m", "supervisor.daemon"]
+T = TypeVar("T")
+STREAM = QUESTION | {"stream": True}
+
+
+@dataclass
+class Line:
+    """One connection of a client that keeps it open."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    got: bytes = b""
+
+    async def answer(self) -> bytes:
+        """The body of the next answer, which has a length."""
+        async with asyncio.timeout(PATIENCE):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+            return await self.reader.readexactly(length)
+
+    async def until(self, words: bytes) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while words not in self.got:
+                assert (piece := await self.reader.read(65536)), self.got
+                self.got += piece
+
+
+@dataclass
+class UpgradedHome(Home):
+    """
+    With a scripted server that holds streams behind their first word until `open`; clients come in by plain
+    TCP, TLS or a Unix socket.
+    """
+
+    way: str = "tcp"
+    lines: list[Line] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.port = free_port()
+        self.gate = self.root / "gate"
+        engine = fake_server(self.root / "engine" / "llama-server", stream_gate=str(self.gate))
+        server = self.certificate() if self.way == "tls" else {}
+        listen = {"host": str(self.root / "in.sock")} if self.way == "unix" else {"port": self.port}
+        self.words = {
+            "model": "demo",
+            "engine": {"source": "path", "path": str(engine)},
+            "listen": listen,
+            "server": server,
+            "gateway": {"max-concurrent": 1},
+        }
+        self.profile("one", json.dumps(self.words))
+        self.run("start", "--profile", "one", "--detach")
+
+    def certificate(self) -> dict[str, str]:
+        key, cert = str(self.root / "key.pem"), str(self.root / "cert.pem")
+        words = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -keyout {key} -out {cert}"
+        subprocess.run(words.split(), check=True, capture_output=True)
+        return {"ssl-key-file": key, "ssl-cert-file": cert}
+
+    def open(self) -> None:
+        self.gate.touch()
+
+    def played(self, scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What the scenario gives; its connections end with it."""
+
+        async def whole() -> T:
+            try:
+                return await scenario()
+            finally:
+                for each in self.lines:
+                    each.writer.transport.abort()
+
+        return asyncio.run(whole())
+
+    async def line(self) -> Line:
+        if self.way == "unix":
+            ends = await asyncio.open_unix_connection(str(self.root / "in.sock"))
+        else:
+            ends = await asyncio.open_connection(
+                "127.0.0.1", self.port, ssl=_believing() if self.way == "tls" else None
+            )
+        self.lines.append(Line(*ends))
+        return self.lines[-1]
+
+    async def asked(self, body: dict, sent: int | None = None) -> Line:
+        """A request of which so many bytes are sent; all where none are named."""
+        line = await self.line()
+        line.writer.write(request_bytes(CHAT, body)[:sent])
+        return line
+
+    async def upgraded(self, program: list[str] = PROGRAM) -> dict:
+        """What the daemon answers.  Raises SupervisorError."""
+        request = {"op": "upgrade", "program": program}
+        return (await asyncio.to_thread(control.ask, Paths.under(self.root), request))["upgraded"]
+
+    @property
+    def pids(self) -> tuple[int, int, int]:
+        now = self.status()
+        return now["daemon"]["pid"], now["server"]["pid"], now["server"]["restarts"]
+
+    def counts(self) -> tuple[int, int]:
+        gateway = self.status()["gateway"]
+        return gateway["requests_under_way"], gateway["requests_waiting"]
+
+    async def until_counts(self, under_way: int, waiting: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while self.counts() != (under_way, waiting):
+                await asyncio.sleep(0.02)
+
+    def copies(self) -> list[int]:
+        """The pids of the daemon's children that are not its server."""
+        daemon, server, _ = self.pids
+        children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
+        return [int(each) for each in children if int(each) != server]
+
+
+def _believing() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+@pytest.fixture
+def way():
+    return "tcp"
+
+
+@pytest.fixture
+def home(tmp_path, way):
+    if way == "tls" and shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    made = UpgradedHome(tmp_path, way=way)
+    yield made
+    made.open()
+    made.close()
+
+
+def said_in(stream: bytes) -> str:
+    events = [line[6:] for line in stream.split(b"\n") if line.startswith(b"data: {")]
+    return "".join(json.loads(each)["choices"][0]["delta"].get("content") or "" for each in events)
+
+
+def is_whole(answer: bytes) -> bool:
+    return json.loads(answer)["choices"][0]["message"]["content"] == DEMO_ANSWER
+
+
+@pytest.mark.parametrize("way", ["tcp", "tls", "unix"])
+def test_no_client_notices_an_upgrade_or_two(home):
+    """A stream under way, a request that waits, an idle connection, half a head and half a body."""
+    before = home.pids
+
+    async def run():
+        idle = await home.asked({**QUESTION, "max_tokens": 1})
+        assert is_whole(await idle.answer())
+        stream = await home.asked(STREAM)
+        await stream.until(b"content")
+        waits = await home.asked(QUESTION)
+        whole = request_bytes(CHAT, QUESTION)
+        head, body = await home.asked(QUESTION, 20), await home.asked(QUESTION, len(whole) - 9)
+        await home.until_counts(1, 1)
+        for _ in range(2):
+            await home.upgraded()
+            assert home.pids == before
+            await home.until_counts(1, 1)  # the copy's request counts: the other one still has to wait
+        idle.writer.write(whole)
+        head.writer.write(whole[20:])
+        body.writer.write(whole[-9:])
+        await home.until_counts(1, 4)
+        home.open()
+        await stream.until(b"data: [DONE]")
+        assert said_in(stream.got) == DEMO_ANSWER
+        for each in (waits, idle, head, body):
+            assert is_whole(await each.answer())
+        await home.until_counts(0, 0)
+        return [each["result"] for each in home.ask_daemon(op="requests", last=9)["requests"]]
+
+    assert home.played(run) == ["answered"] * 5  # after the first upgrade; the one before was counted there
+    for each in home.copies():
+        assert wait_until_gone(each)
+
+
+def test_a_drain_waits_for_the_answer_of_a_copy(home):
+    async def run():
+        stream = await home.asked(STREAM)
+        await stream.until(b"content")
+        await home.upgraded()
+        unloading = asyncio.create_task(asyncio.to_thread(home.ask_daemon, op="unload"))
+        await asyncio.to_thread(home.watch_for, lambda now: now["server"]["state"] == "draining")
+        home.open()
+        await stream.until(b"data: [DONE]")
+        assert (await unloading)["outcome"]["result"] == "asleep"
+
+    home.played(run)
+
+
+def test_a_stop_at_once_ends_a_copy_too(home):
+    async def run():
+        stream = await home.asked(STREAM)
+        await stream.until(b"content")
+        await home.upgraded()
+        (copy,) = home.copies()
+        await asyncio.to_thread(home.run, "stop", "--now")
+        assert await asyncio.to_thread(wait_until_gone, copy)
+        async with asyncio.timeout(PATIENCE):
+            rest = await stream.reader.read(-1)
+        assert b"[DONE]" not in stream.got + rest
+
+    home.played(run)
+
+
+def test_what_sleeps_or_has_failed_stays_so(home):
+    home.ask_daemon(op="unload")
+    asyncio.run(home.upgraded())
+    now = home.status()["server"]
+    assert (now["state"], now["profile"], now["pid"]) == ("sleeping", "one", None)
+    assert home.ask_daemon(op="load")["outcome"]["result"] == "ready"
+    home.profile("one", json.dumps(home.words | {"restart": {"policy": "never"}}))
+    home.run("reload")
+    os.kill(home.pids[1], signal.SIGKILL)
+    before = home.watch_for(lambda now: now["server"]["state"] == "failed")["server"]
+    asyncio.run(home.upgraded())
+    after = home.status()["server"]
+    assert (after["state"], after["failure"]) == ("failed", before["failure"])
+
+
+def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
+    """It is not there, dies, says nothing of use, or is gone when its turn comes; a stream goes on."""
+    real = " ".join(PROGRAM)
+    bad = {
+        "cannot be run": [str(tmp_path / "none")],
+        "ImportError: no such thing": [
+            str(script(tmp_path / "dies", "echo 'ImportError: no such thing' >&2; exit 1\n"))
+        ],
+        "is of no use": [str(script(tmp_path / "refuses", """echo '{"error": "it is of no use"}'\n"""))],
+        "without a word": [str(script(tmp_path / "silent", "exit 0\n"))],
+        "No such file": [str(script(tmp_path / "goes", f'rm -- "$0"; exec {real} "$@"\n'))],
+    }
+    before = home.pids
+
+    async def run():
+        stream = await home.asked(STREAM)
+        await stream.until(b"content")
+        for words, program in bad.items():
+            with pytest.raises(SupervisorError, match=words) as raised:
+                await home.upgraded(program)
+            assert "goes on as it is" in raised.value.hint
+        assert home.pids == before
+        assert home.copies() == []
+        home.open()
+        await stream.until(b"data: [DONE]")
+        assert said_in(stream.got) == DEMO_ANSWER
+
+    home.played(run)
+    os.kill(before[1], signal.SIGKILL)  # it watches its server as before
+    home.watch_for(lambda now: now["server"]["state"] == "ready" and now["server"]["restarts"] == 1)
+
+
+def test_it_waits_for_a_hold_and_there_is_one_upgrade_at_a_time(home):
+    paths = Paths.under(home.root)
+    with control.hold(paths, "bench", "it measures"):
+        messages = control.stream(paths, {"op": "upgrade", "program": PROGRAM})
+        assert "hold" in next(messages)["waits"]
+        with pytest.raises(SupervisorError, match="Another upgrade is under way"):
+            asyncio.run(home.upgraded())
+    (*_, last) = messages
+    assert last["upgraded"]["pid"] == home.pids[0]
