@@ -27,14 +27,20 @@ from tests.faults.chaos import run
 from tests.faults.page import put, versions
 
 MARKS = ("<!-- figures of bench/chaos.py -->\n", "<!-- end of figures -->\n")
+BY = {
+    "ConnectionRefusedError": "connections refused while no daemon ran",
+    "no answer": "closed without an answer",
+    "cut off": "streams that just ended",
+}
 
 
 def figures(found: dict[str, Any], minutes: float) -> str:
     """A table for people."""
     recovery = found["recovery_seconds"]
+    broken = ", ".join(f"{count:,} {BY.get(by, by)}" for by, count in found["broken_by"].items())
     rows = {
         "answers to the letter": f"{found['whole']:,}",
-        "visibly broken": f"{found['visibly_broken']:,}",
+        "visibly broken": f"{found['visibly_broken']:,}: {broken}",
         "silently wrong": found["silently_wrong"],
         "cut but clean": found["cut_but_clean"],
         "hung for over 60 s": found["hung_over_60_s"],

@@ -147,9 +147,7 @@ def _(ground: Ground, _chance: Random) -> None:
     plan = _plan(ground, ground.names[0])
     for _ in range(20):
         with suppress(OSError):
-            ground.send(
-                ground, json.dumps({"protocol": 1, "op": "start", "plan": plan}).encode() + b"\n", read=False
-            )
+            ground.send(json.dumps({"protocol": 1, "op": "start", "plan": plan}).encode() + b"\n", read=False)
 
 
 @under_load(
