@@ -17,7 +17,7 @@ T = TypeVar("T")
 FieldRules = Mapping[str, tuple[Callable[[Any], object], str]]
 """By the name of a field, in any record: what its value has to fulfil, and the words for such a value."""
 
-_LARGEST = 2**60  # of bytes or seconds; more is a mistake, and no JSON writer agrees on it
+LARGEST = 2**60  # of bytes or seconds; more is a mistake, and no JSON writer agrees on it
 _DEEPEST = 100  # what is read here is written again later, recursively
 _WORDS = {bool: "true or false", int: "a whole number from 0 to 2^60", float: "a number from 0 to 2^60"}
 
@@ -105,7 +105,7 @@ class _Reading:
         return None if len(self.problems) > before else kind(**read)
 
     def _field(self, name: str, kind: Any, value: object, key: str) -> object:  # noqa: ANN401 - as declared
-        if name in self._signed and type(value) is int and -_LARGEST <= value < 0:
+        if name in self._signed and type(value) is int and -LARGEST <= value < 0:
             return value
         before, read = len(self.problems), self._read(kind, value, key)
         if name in self._rules and len(self.problems) == before:
@@ -160,7 +160,7 @@ class _Reading:
             return value
         if kind is bool and isinstance(value, bool):
             return value
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST
         if kind is float and is_number:
             return float(typing.cast("float", value))
         if kind is int and is_number and isinstance(value, int):

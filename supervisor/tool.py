@@ -51,8 +51,8 @@ class ToolResult:
 
 def clean_environment(base: Mapping[str, str], config_home: Path | None = None) -> dict[str, str]:
     """
-    ``base`` without what would change llama.cpp, Python or pip behind our back.  ``config_home`` is an empty
-    folder: a broken ``llama.cpp/config.ini`` of the user makes even ``--version`` fail (since b10398).
+    ``base`` without what would change llama.cpp, Python or pip behind our back.  ``config_home`` is empty or
+    is not there: a broken ``llama.cpp/config.ini`` of the user makes even ``--version`` fail (since b10398).
     """
     kept = {name: value for name, value in base.items() if not name.upper().startswith(_DROPPED)}
     kept["GGML_NO_BACKTRACE"] = "1"
@@ -84,6 +84,7 @@ def run_tool(command: Sequence[str], environment: Mapping[str, str], timeout_sec
         return ToolResult(returncode, _text(out), _text(err))
 
 
+_NO_CONFIG = Path(__file__).with_name("no-config")  # is not there, so nothing is left of it
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -94,8 +95,7 @@ def run_engine(
     `run_tool` for a program of llama.cpp, in an environment that nothing of the user's changes but the
     ``variables`` of a profile: those decide which GPUs a driver shows, and where libraries are found.
     """
-    with tempfile.TemporaryDirectory(prefix="goss-empty-config-") as empty:
-        return run_tool(command, clean_environment({**os.environ, **variables}, Path(empty)), timeout_seconds)
+    return run_tool(command, clean_environment({**os.environ, **variables}, _NO_CONFIG), timeout_seconds)
 
 
 def kill_group(child: subprocess.Popen[bytes]) -> None:

@@ -35,12 +35,12 @@ def affected(files: Iterable[str], graph: grimp.ImportGraph, project: Path = PRO
     found: set[str] = set()
     for file in files:
         found |= _affected(Path(file), graph, project)
-    return sorted(each for each in found if not {str(above) for above in Path(each).parents} & found)
+    return sorted(each for each in found if not {above.as_posix() for above in Path(each).parents} & found)
 
 
 def _affected(file: Path, graph: grimp.ImportGraph, project: Path) -> set[str]:
     if file.name == "conftest.py":
-        return {str(file.parent)}
+        return {file.parent.as_posix()}
     module = ".".join(file.with_suffix("").parts).removesuffix(".__init__")
     if file.suffix != ".py" or file.parts[0] not in graph.modules:
         return {UNIT}  # profiles, pages, data, what the project is made with
@@ -58,7 +58,9 @@ def _affected(file: Path, graph: grimp.ImportGraph, project: Path) -> set[str]:
 def _of_the_program(project: Path) -> set[str]:
     """Contract tests that run commands; nothing of those is imported."""
     files = (project / "tests" / "contract").glob("test_*.py")
-    return {str(each.relative_to(project)) for each in files if RUNS_THE_PROGRAM in each.read_text("utf-8")}
+    return {
+        each.relative_to(project).as_posix() for each in files if RUNS_THE_PROGRAM in each.read_text("utf-8")
+    }
 
 
 def _is_test(module: str) -> bool:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 # A slow machine is no failure of ours: what must not take long is measured in bench/.
 settings.register_profile("patient", deadline=None)
+settings.register_profile("brief", deadline=None, max_examples=10)  # files are ten times slower under Wine
 settings.load_profile("patient")
 
 # Where the suite is started with `&`, the shell has SIGINT ignored, and every program that a test interrupts would be deaf to it.

@@ -52,6 +52,7 @@ from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums
 from supervisor.home import places, records
 from supervisor.home.event_log import event_in
 from supervisor.home.identity import Identity
+from supervisor.home.run_history import runs_in, with_notes
 from supervisor.locks import Lock, held_by
 from supervisor.measure.chart import svg_text, text
 from supervisor.measure.record import BenchHistory
@@ -355,7 +356,7 @@ def state(data: bytes) -> None:
         Deaths(paths, "machine").of("a"),
         read_json(file, worker_moves._read),
         held_while_locked(data),
-        [event_in(line) for line in data.splitlines()],
+        list(with_notes(runs_in(filter(None, map(event_in, data.splitlines()))))),
         BenchHistory(places.bench_folder(paths)).all(),
     ):
         assert read is not NotImplemented
@@ -495,7 +496,6 @@ def states() -> list[bytes]:
                 },
             ],
         },
-        {"at": "2026-01-31T12:00:00+00:00", "level": "info", "kind": "message", "text": "x"},
     ]
     trial = {"number": 1, "candidate": {"server.batch": "1"}, "runs": 1, "reloads": False, "why": "x"}
     journal: list[dict[str, Any]] = [
@@ -511,8 +511,17 @@ def states() -> list[bytes]:
             "rates": [[1.0, 2.0]],
         },
     ]
+    event = {
+        "at": "2026-01-31T12:00:00+00:00",
+        "level": "info",
+        "kind": "state",
+        "text": "x",
+        "server": "default",
+    }
+    ready = event | {"state": "ready", "digest": "d", "load_seconds": 1.5, "memory_bytes": 5}
+    lines = (journal, [ready, event | {"served_seconds": 9.5, "tokens_per_second": 5.5}] * 5)
     return [json.dumps(each).encode() for each in documents] + [
-        b"\n".join(json.dumps(each).encode() for each in journal) + b"\n"
+        b"\n".join(json.dumps(each).encode() for each in rows) + b"\n" for rows in lines
     ]
 
 
@@ -527,6 +536,11 @@ FOUND_STATES = (
     b'{"schema":1}\n{"ended":[]}\n',
     b'{"schema":1}\n{"begun":{"candidate":5},"boot":"b"}\n{"workload":{"prompt_tokens":"x"},"look_seconds":1}\n',
     b"[" * 100_000,
+    b"".join(  # numbers that no float holds, as figures of several runs
+        b'{"at":"2026-01-31","level":"","kind":"state","text":"","server":"a","state":"ready","digest":"d",'
+        b'"load_seconds":%d}\n' % load
+        for load in (1, 1, 1, 10**400)
+    ),
 )
 
 

@@ -155,7 +155,14 @@ def test(folder: Path, site: Path, arguments: list[str]) -> int:
     Wine cannot write to a file outside the chroot (`init_sys_streams: Invalid handle`), so this passes on what
     comes through a pipe.
     """
-    words = ["-p", "no:cacheprovider", "-o", "faulthandler_timeout=300", *arguments]
+    words = [
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "faulthandler_timeout=300",
+        "--hypothesis-profile=brief",
+        *arguments,
+    ]
     command = view(folder, site, ["wine", "/opt/windows/cp313/python.exe", "-m", "pytest", *words])
     certificates = os.environ.get("PIP_CERT") or ssl.get_default_verify_paths().cafile
     with subprocess.Popen(

@@ -9,6 +9,8 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+from ..decoding import LARGEST
+
 HomeEvent = Mapping[str, Any]
 SLOWER = 0.75  # of the median of earlier runs: below the noise of machines that do other things too
 RUNS_TO_KNOW = 3
@@ -72,7 +74,8 @@ def _text(event: HomeEvent, name: str) -> str:
 
 
 def _number(event: HomeEvent, name: str) -> Any:  # noqa: ANN401 - an int where it was one
-    return value if type(value := event.get(name)) in {int, float} else None
+    value: Any = event.get(name)
+    return value if type(value) in {int, float} and 0 <= value <= LARGEST else None
 
 
 def with_notes(runs: Iterable[Run]) -> Iterator[Run]:

@@ -23,6 +23,7 @@ from .weights import Layout, Weight
 
 _FIRST, _NEXT = 4, 2  # copies of the embeddings: on the first GPU, on those behind it
 _HOST = 4  # with a GPU
+_READ_ONCE = 2  # beside attention, in a model of one layer
 _MIXED = 4.75  # more of them where the CPU has whole layers
 _MIXED_SMALL, _MIXED_LEAST = 6.4, 8.4  # where the copies of its weights are small; with those
 _ATTENTION = 7.5  # where a cache of the CPU is copied
@@ -90,7 +91,7 @@ def _peak(work: Work, steps: Phases, streams: float) -> float:
     """Of a model of one layer, as a head is, the masks are free again when its network begins."""
     if work.model.layers != 1:
         return steps.inputs + streams * steps.stream + steps.largest
-    attention = steps.inputs + steps.attention + (streams + 1) * steps.stream
+    attention = steps.inputs + steps.attention + _READ_ONCE * steps.stream
     return max(attention, steps.network + (streams - 2) * steps.stream, steps.logits)
 
 

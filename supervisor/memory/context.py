@@ -42,7 +42,7 @@ _WITHOUT = frozenset({
     "modern-bert", "gemma-embedding",
 })  # fmt: skip
 """They read everything at once and keep nothing."""
-_BY_INTERVAL = frozenset({"qwen3next", "qwen35", "qwen35moe"})
+BY_INTERVAL = frozenset({"qwen3next", "qwen35", "qwen35moe"})
 _BY_HEADS = frozenset({"granitehybrid", "jamba", "lfm2", "lfm2moe"})  # no heads for keys: a recurrent layer
 _BY_WIDTH = frozenset({"nemotron_h", "nemotron_h_moe"})  # and no feed-forward step either
 _ALL = frozenset({"mamba", "mamba2"})
@@ -61,7 +61,7 @@ _PLAIN = frozenset({
     "afmoe",
 })  # fmt: skip
 """Keys and values in every layer, but for what the tables above say of them."""
-KNOWN = _PLAIN | _WITHOUT | _BY_INTERVAL | _BY_HEADS | _BY_WIDTH | _ALL | _BOTH
+KNOWN = _PLAIN | _WITHOUT | BY_INTERVAL | _BY_HEADS | _BY_WIDTH | _ALL | _BOTH
 """The architectures that these rules are right for; of any other the engine has to be asked."""
 
 
@@ -80,7 +80,7 @@ def recurrent_layers(model: Model) -> frozenset[int]:
     if architecture in _BY_WIDTH:
         without = (layer for layer in layers if not model.heads_kv(layer))
         return frozenset(layer for layer in without if not model.number("feed_forward_length", layer))
-    if architecture not in _BY_INTERVAL:
+    if architecture not in BY_INTERVAL:
         return frozenset()
     told = model.values.get(f"{architecture}.attention.recurrent_layers")
     if isinstance(told, tuple):

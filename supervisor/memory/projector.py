@@ -2,9 +2,9 @@
 What a projector (mmproj) takes, which turns images into embeddings of the language model.  Pure.
 
 Sources, at b11434, in tools/mtmd/clip.cpp: all its tensors go into one buffer of one device, copied and not
-rearranged (load_tensors; clip_ctx::clip_ctx chooses the first GPU); one more buffer holds what is between them
-for an image of the size that it is warmed up with (reserve_compute_meta, the sizes in load_hparams, the graphs in
-models/).  How many tensors live at once was found with the engine itself: docs/memory.md.
+rearranged (load_tensors; clip_ctx::clip_ctx chooses the first GPU); one more buffer holds what is between
+them for an image of the size that it is warmed up with (reserve_compute_meta, the sizes in load_hparams, the
+graphs in models/).  How many tensors live at once was found with the engine itself: docs/models.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _F32_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Eyes:
-    """The dimensions of its network; ``patches`` is what an image is cut into, ``pixels`` are those of one."""
+    """The dimensions of its network; ``patches`` of an image, of ``pixels`` numbers each."""
 
     patches: int
     pixels: int

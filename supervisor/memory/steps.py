@@ -14,7 +14,15 @@ from dataclasses import dataclass
 
 from ..model.header import TensorInfo
 from ..model.metadata import Model
-from .context import cache_cells, caching_layers, head_length, recurrent_layers, sliding_layers, state_bytes
+from .context import (
+    BY_INTERVAL,
+    cache_cells,
+    caching_layers,
+    head_length,
+    recurrent_layers,
+    sliding_layers,
+    state_bytes,
+)
 from .memory_settings import Settings, only_reads
 
 _DOWNS = frozenset({".weight", "_exps.weight", "_shexp.weight"})
@@ -126,7 +134,7 @@ def _attention(model: Model) -> int:
 
 
 def _before_joined(model: Model) -> int:
-    """Of one head of latent attention: its query, the turned part, and that absorbed into the latent space."""
+    """Of a head of latent attention: its query, the turned part, and that absorbed into the latent space."""
     names = ("attention.key_length_mla", "rope.dimension_count", "attention.kv_lora_rank")
     return sum(model.number(name) or 0 for name in names)
 
@@ -196,16 +204,17 @@ def _recurrence(model: Model, settings: Settings) -> int:
     """
     Of one recurrent layer: the convolution's input and output, what was split off before it, what comes out.
 
-    The states of all slots are read, and handed out next to what comes out; those of a delta net are computed
-    with before, when only one of the usual copies of the embeddings is alive.
+    The states of all slots are read, and handed out next to what comes out.  Those of a delta net are
+    computed with when its input is gone, or in the room of all but one of the usual copies of the embeddings.
     """
     tokens, states = settings.ubatch * _F32, settings.slots * state_bytes(model)
     inner, groups = model.number("ssm.inner_size") or 0, model.number("ssm.group_count") or 0
     convolved = 2 * (inner + 2 * groups * (model.number("ssm.state_size") or 0))
+    if model.architecture in BY_INTERVAL:
+        alone, spared = tokens * (convolved + inner) + 2 * states, tokens * (model.embedding_length or 0)
+        return max(0, min(alone, alone + tokens * inner + states - (COPIES - 1) * spared))
     projected = most_rows(model, "ssm_in.weight")
-    if projected:
-        return tokens * (projected + convolved + inner) + 2 * states - state_bytes(model)
-    return tokens * (convolved + inner) + 2 * states
+    return tokens * (projected + convolved + inner) + 2 * states - state_bytes(model)
 
 
 def most_rows(model: Model, end: str) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..disk import ensure_reachable
 from ..download.transfer import PartFile
 from ..engine.adapters.renderers import renderer_for
+from ..engine.build import Build
 from ..errors import ConfigError, NetworkError, SupervisorError
 from ..home.event_log import record_event
 from ..memory.companions import ALONE, DRAFT_FILE, PROJECTOR_FILE, Companions
@@ -174,6 +175,26 @@ def _opened(path: Path, at_hub: RepoFile | None, paths: Paths) -> Model:
             hint = f"{error.hint} Or put its files at {path.parent}.".lstrip()
             raise NetworkError(f"{missing}, and cannot be had: {error}", hint=hint) from error
     return open_model(path, headers)
+
+
+_HELPER_BYTES = 2 * 1024**3  # of weights
+_MIB = 1024**2
+
+
+def with_little_cache(profile: Profile, weights: int | None, build: Build) -> Profile:
+    """
+    A small model that is served next to others keeps no more old prompts than its own size, unless the
+    profile says it: llama-server's default is 8 GiB for each server, and a small model has read a prompt
+    again before that pays.  ``weights`` are bytes.
+    """
+    has_word = "cache-ram" in profile.server or "LLAMA_ARG_CACHE_RAM" in profile.env
+    if not (profile.is_helper and weights) or has_word or weights >= _HELPER_BYTES:
+        return profile
+    if build.capabilities.find("--cache-ram") is None:
+        return profile
+    mib = max(256, weights // _MIB)
+    note = f"cache-ram {mib}: a small model next to others keeps no more old prompts than its own size"
+    return replace(profile, server={**profile.server, "cache-ram": mib}, notes=(*profile.notes, note))
 
 
 def get_model(profile: Profile, paths: Paths, progress: Progress) -> None:

@@ -59,6 +59,7 @@ from .model_at_hand import (
     model_at_hand,
     path_of,
     read_model,
+    with_little_cache,
 )
 from .planned import planned
 from .profile_files import MODEL_PATH, demand_files, missing_files, with_whole_paths
@@ -256,7 +257,7 @@ def _fit_here(
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
-    profile = _with_little_cache(profile, model, build)
+    profile = with_little_cache(profile, weights_bytes(model), build)
     here = not context.elsewhere
     is_ours = here or model is None
     held, stays = held_by_servers(paths, profile.name, evicts=evicts) if is_ours else (NOTHING, NOTHING)
@@ -270,27 +271,6 @@ def _fit_here(
         return weigh(profile, model, build, context.hardware(), remotes=workers.remotes)
 
     return fit_with_workers(profile, build, paths, fit_here, in_use={*held, *stays}, may_ask=here)
-
-
-_HELPER_BYTES = 2 * 1024**3  # of weights
-_MIB = 1024**2
-
-
-def _with_little_cache(profile: Profile, model: Model | None, build: Build) -> Profile:
-    """
-    A small model that is served next to others keeps no more old prompts than its own size, unless the
-    profile says it: llama-server's default is 8 GiB for each server, and a small model has read a prompt
-    again before that pays.
-    """
-    weights = weights_bytes(model) or _HELPER_BYTES
-    has_word = "cache-ram" in profile.server or "LLAMA_ARG_CACHE_RAM" in profile.env
-    if not profile.is_helper or has_word or weights >= _HELPER_BYTES:
-        return profile
-    if build.capabilities.find("--cache-ram") is None:
-        return profile
-    mib = max(256, weights // _MIB)
-    note = f"cache-ram {mib}: a small model next to others keeps no more old prompts than its own size"
-    return replace(profile, server={**profile.server, "cache-ram": mib}, notes=(*profile.notes, note))
 
 
 def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bool) -> KnownMemory | None:

@@ -13,7 +13,7 @@ from ..options import dialect
 from ..options.help import HelpOption
 from ..options.meanings import pinned, understand
 from ..options.option_values import OptionKind, option_kind
-from . import fields
+from . import fields, model_source
 from .definition import PARAMETER_PATTERN
 from .field_kinds import ENV_PATTERN, JSON, either, size
 from .fields import (
@@ -127,13 +127,20 @@ def _or_null(schema: JSON) -> JSON:
     return either(schema, {"type": "null"})
 
 
+_ONE_WORD = {
+    "model": ("'demo', or the path of a GGUF file", "demo"),
+    model_source.DRAFT: ("a type, a path, or owner/name:QUANT", "mtp"),
+    model_source.PROJECTOR: ("'off', or the path of a GGUF file", "off"),
+}
+
+
 def _free(key: str) -> JSON:
     """Sections that one word may say all of, and those whose keys are not ours."""
     match key:
-        case "model":
-            about = "'demo', or the path of a GGUF file"
-            short: JSON = {"type": "string", "description": about, "examples": ["demo"]}
-            return {"anyOf": [short, _mapping("model")]}
+        case "model" | model_source.DRAFT | model_source.PROJECTOR:
+            about, example = _ONE_WORD[key]
+            short: JSON = {"type": "string", "description": about, "examples": [example]}
+            return {"anyOf": [short, _mapping(key)]}
         case "listen":
             address: JSON = {"type": ["string", "integer"], "examples": ["127.0.0.1:9000"]}
             return {"anyOf": [_mapping("listen"), address]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import subprocess
@@ -12,6 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("fcntl", reason="mechanisms of Linux")
+
+import fcntl
 
 from supervisor.errors import NotFound, PermissionDenied, StartFailed
 from supervisor.home.identity import identify

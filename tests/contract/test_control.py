@@ -25,7 +25,8 @@ from supervisor.errors import NotFound, NotRunning, PermissionDenied, StartFaile
 from supervisor.fleet.decisions import Awaited
 from supervisor.gateway.scheduler import ContextUse
 from supervisor.gateway.telemetry.activity import Activity
-from supervisor.home.control_socket import TokenEndpoint, UnixEndpoint
+from supervisor.home import control_socket
+from supervisor.home.control_socket import TokenEndpoint
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen
 from supervisor.plan.plan_json import listen_to_json, to_json
@@ -38,8 +39,10 @@ from ..fakes.fleet_of_one import FleetOfOne
 from ..fakes.launching import BOUND_SECONDS, PYTHON, program, wait_until_gone
 from .test_server import behind, plan, promise
 
+ENDPOINTS = [TokenEndpoint] if sys.platform == "win32" else [control_socket.UnixEndpoint, TokenEndpoint]
 
-@pytest.fixture(params=[UnixEndpoint, TokenEndpoint])
+
+@pytest.fixture(params=ENDPOINTS)
 def at(request, tmp_path):
     return request.param(tmp_path / "run" / "control")
 
@@ -98,11 +101,12 @@ def test_a_wrong_token_gets_no_answer(tmp_path):
     assert asyncio.run(served(at, intruder)) == b""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets for Python")
 def test_a_socket_that_is_not_ours_to_use_is_a_permission_matter(tmp_path):
     folder = tmp_path / "folder.sock"
     folder.mkdir()
     with pytest.raises((PermissionDenied, NotRunning)):
-        UnixEndpoint(folder).connect(1.0)
+        control_socket.UnixEndpoint(folder).connect(1.0)
 
 
 DAEMON = {"pid": 1, "memory_bytes": None, "uptime_seconds": 0.0}

@@ -133,7 +133,7 @@ class Daemon(RuleBasedStateMachine):
     def reload(self, data):
         profile = self.known(data, "ready", "sleeping")
         result = self.ask("reload", plan=to_json(self.plan(profile)), server=profile)
-        assert result == ("ready" if self.states[profile] == "ready" else "unchanged"), result
+        assert result == ("ready" if self.states[profile] == "ready" else "asleep"), result
 
     @rule(first=PROFILES, second=st.sampled_from(("start", "load", "unload", "stop")), now=st.booleans())
     def change_while_it_loads(self, first, second, now):
@@ -306,7 +306,7 @@ def test_any_order_of_requests_deaths_and_freezes_keeps_the_promises():
             stateful_step_count=15,
             derandomize=not many,
             database=None,
-            phases=[Phase.generate, *([Phase.shrink] if many else [])],
+            phases=[Phase.generate],  # to make it shorter would take minutes
             suppress_health_check=list(HealthCheck),
         ),
     )

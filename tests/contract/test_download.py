@@ -728,7 +728,7 @@ def test_a_small_disk_that_is_full_is_named(bench: Bench, tmp_path: Path) -> Non
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGINT])
 def test_who_is_ended_in_the_middle_leaves_a_part_that_is_continued(bench: Bench, number: int) -> None:
     gate = threading.Event()
     bench.web.fault("/a.zip", held(200_000, gate))

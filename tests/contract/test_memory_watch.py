@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from signal import SIGKILL
 
 import pytest
 
@@ -544,7 +544,7 @@ def test_a_server_that_is_killed_says_by_whom_where_the_kernel_tells(tmp_path, b
         await test.server.start(plan(tmp_path))
         test.server.memory.look()
         machine.kills = after
-        os.kill(test.server.child.identity.pid, SIGKILL)
+        os.kill(test.server.child.identity.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         await test.until(lambda: test.server.failure is not None)
         failure = test.server.failure
         assert failure.kind == kind

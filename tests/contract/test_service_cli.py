@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import grp
 import json
-import pwd
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("grp", reason="systemd")
+
+import grp
+import pwd
 
 from supervisor.cli import service_request
 from supervisor.cli.app import main

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import select
@@ -10,7 +9,6 @@ import signal
 import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -19,6 +17,11 @@ from pathlib import Path
 import psutil
 import pyte
 import pytest
+
+pytest.importorskip("fcntl", reason="there are no pseudo-terminals")
+
+import fcntl
+import termios
 
 from ..e2e.terminals import CTRL_C, CTRL_S, CTRL_Z, Terminal, open_terminal
 from ..fakes.launching import BOUND_SECONDS, end_daemon

@@ -249,10 +249,10 @@ def test_ctrl_c_in_the_middle_of_the_model_ends_it_and_the_next_start_goes_on(da
 
 
 def test_a_machine_that_is_too_small_for_any_model_gets_the_demo_and_hears_why(day):
-    day.on_a_machine_with(8)
+    day.on_a_machine_with(2)
     small = day.start_on_a_terminal()
     small.until("[Y/n]")
-    in_order(small.said, "profile: demo", "it has 8 GiB of memory, and gpt-oss-20b wants 16 GiB")
+    in_order(small.said, "profile: demo", "it has 2 GiB of memory, and gpt-oss-20b wants 16 GiB")
     assert "model    the demo, a few MB that are made here" in small.said
     small.type("y\n")
     small.until("demo: ready at")
@@ -272,7 +272,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_downloaded(day):
 
 
 def test_a_terminal_that_is_closed_ends_what_runs_in_it(day):
-    day.on_a_machine_with(8)
+    day.on_a_machine_with(2)
     first = day.start_on_a_terminal("--yes")
     first.until("look     goss-supervisor status")
     server = day.status()["server"]["pid"]

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.cgroups import MOUNT
+
+from ..fakes.shapes import write_sparse
 from .conftest import BUILT, PATIENCE, free_port
 
 IMAGE = os.environ.get("GOSS_TEST_IMAGE", "")
@@ -34,10 +39,34 @@ KEPT = (
 pytestmark = pytest.mark.skipif(not IMAGE, reason="bin/test --image makes the image that this runs")
 
 
-class Container:
-    """One at a time; ``folder`` has the volume."""
+class MemoryGroup:
+    """A control group below our own, or at the top in version 2, with a limit.  Raises OSError without the right."""
 
-    def __init__(self, folder: Path, image: Path, engine: Path) -> None:
+    def __init__(self, limit_bytes: int) -> None:
+        own = re.search(r"^\d+:memory:(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+        self.mount = f"{MOUNT}/memory" if own else MOUNT
+        self.folder = Path(f"{self.mount}{own[1] if own else ''}") / f"goss-test-{os.getpid()}"
+        self.folder.mkdir()
+        try:
+            (self.folder / ("memory.limit_in_bytes" if own else "memory.max")).write_text(str(limit_bytes))
+        except OSError:
+            self.folder.rmdir()
+            raise
+
+    def command(self, *words: str) -> list[str]:
+        """These words, run in it."""
+        return ["sh", "-c", f'echo $$ > {self.folder}/cgroup.procs && exec "$@"', "sh", *words]
+
+    def pid_of(self, name: str) -> int:
+        pids = (self.folder / "cgroup.procs").read_text().split()
+        return next(int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == name)
+
+
+class Container:
+    """One at a time; ``folder`` has the volume, ``group`` a limit of memory."""
+
+    def __init__(self, folder: Path, image: Path, engine: Path, group: MemoryGroup | None = None) -> None:
+        self.group = group
         self.config = json.loads((image / "config.json").read_text())
         self.volume = folder / "volume"
         for each in (self.volume, self.volume / "data", self.volume / "data" / "models"):
@@ -56,6 +85,16 @@ class Container:
             str(self.volume),
             HOME,
         ]
+        if group:
+            self._mounts += [
+                "--tmpfs",
+                "/sys",
+                "--dir",
+                "/sys/fs",
+                "--dir",
+                MOUNT,
+            ]  # for others than root too
+            self._mounts += ["--ro-bind", str(group.folder), group.mount, "--unshare-cgroup"]
         self._pid = 0  # of its first process, as the host sees it
         self.port = free_port()
         self.log = folder / "log"
@@ -74,10 +113,20 @@ class Container:
         env = ("env", "-i", "-C", self.config["WorkingDir"], *self.config["Env"])
         return [*env, "setpriv", "--reuid", uid, "--regid", gid, *rights]
 
+    @property
+    def settings(self) -> list[str]:
+        values = ("engine.source=path", "engine.path=/mnt/llama-server", f"listen.port={self.port}")
+        return [word for each in values for word in ("--set", each)]
+
+    @property
+    def start_demo(self) -> tuple[str, ...]:
+        return ("start", "--profile", "demo", *self.settings)
+
     def _command(self, words: tuple[str, ...], *more: str) -> list[str]:
         spaces = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--as-pid-1")
         entry = (*self._as_user, *self.config["Entrypoint"])
-        return ["bwrap", *more, *spaces, "--cap-drop", "ALL", *KEPT, *self._mounts, *entry, *words]
+        command = ["bwrap", *more, *spaces, "--cap-drop", "ALL", *KEPT, *self._mounts, *entry, *words]
+        return self.group.command(*command) if self.group else command
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """To its end, as ``docker run --rm``."""
@@ -132,13 +181,32 @@ class Container:
 
 
 @pytest.fixture
-def container(tmp_path):
+def made(tmp_path):
+    """Makes a container in ``tmp_path``, with a control group or without."""
     found = os.environ.get(BUILT)
     if not found:
         pytest.skip(f"{BUILT} is not set: run bin/test")
-    folder = Path(found).parent
     tmp_path.chmod(0o755)
-    return Container(tmp_path, Path(IMAGE), folder)
+    return lambda group=None: Container(tmp_path, Path(IMAGE), Path(found).parent, group)
+
+
+@pytest.fixture
+def container(made):
+    return made()
+
+
+LIMIT_MIB = 512
+
+
+@pytest.fixture
+def limited(made):
+    """A container that may use so much memory."""
+    try:
+        group = MemoryGroup(LIMIT_MIB << 20)
+    except OSError as error:
+        pytest.skip(f"no control group with a limit of memory can be made here: {error}")
+    yield made(group)
+    group.folder.rmdir()
 
 
 def test_it_refuses_to_start_for_everybody_and_serves_whoever_has_a_key(container):
@@ -148,9 +216,7 @@ def test_it_refuses_to_start_for_everybody_and_serves_whoever_has_a_key(containe
     key = container.run("key", "add", "laptop").stdout.strip()
     assert key.startswith("gs-")
 
-    settings = ("engine.source=path", "engine.path=/mnt/llama-server", f"listen.port={container.port}")
-    words = ("start", "--profile", "demo", *(word for each in settings for word in ("--set", each)))
-    with container.running(*words) as process:
+    with container.running(*container.start_demo) as process:
         container.until_healthy(process)
         assert container.status(key) == 200
         assert container.status("") == 401
@@ -166,3 +232,34 @@ def test_it_refuses_to_start_for_everybody_and_serves_whoever_has_a_key(containe
     assert key not in container.log.read_text()
     assert {each.stat().st_uid for each in container.volume.rglob("*")} == {10001}
     assert "laptop" in container.run("key", "ls").stdout  # of a new container with the same volume
+
+
+HOG = """
+import os, sys
+kept = []
+while os.path.exists(f"/proc/{sys.argv[1]}"):
+    kept.append(bytearray(b"x") * (4 << 20))
+"""
+
+
+def test_its_limit_of_memory_is_seen_and_kept_to_and_a_server_killed_for_it_is_named(limited):
+    detected = limited.run("detect").stdout
+    assert f"memory   {LIMIT_MIB} MiB RAM" in detected
+    assert "note: The control group / allows 0.5 GiB of this machine's memory." in detected
+
+    limited.run("key", "add", "laptop")
+    models, profiles = limited.volume / "data" / "models", limited.volume / "config" / "profiles"
+    write_sparse(models / "large.gguf", "20b")
+    profiles.mkdir()
+    (profiles / "large.yaml").write_text(f"model: {{path: {HOME}/data/models/large.gguf}}\n")
+    refused = limited.run("start", "--profile", "large", "--set", "server.mmap=false", *limited.settings)
+    assert (refused.returncode, "0.5 GiB" in refused.stderr) == (7, True), refused.stderr
+
+    with limited.running(*limited.start_demo) as process:
+        limited.until_healthy(process)
+        killed = str(limited.group.pid_of("llama-server"))
+        hog = limited.group.command("choom", "-n", "-1000", "--", sys.executable, "-S", "-c", HOG, killed)
+        subprocess.run(hog, check=True, timeout=PATIENCE)
+        limited.until_healthy(process)
+        server = json.loads(limited.exec("goss-supervisor", "status", "--json").stdout)["server"]
+        assert "was killed by the kernel, because memory ran out" in server["last_failure"]["message"]

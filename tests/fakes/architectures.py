@@ -185,5 +185,6 @@ def launches_of(name: str) -> tuple[str, ...]:
 
 def profile_launch(profile: str) -> str:
     """All options of a shipped profile, with 32,768 tokens where it leaves the context to llama.cpp."""
-    options = {"ctx-size": 32768, **resolve(profile, ProfileStore(Path("/nonexistent"))).server}
-    return " ".join(render(options, pinned()).argv)
+    found = resolve(profile, ProfileStore(Path("/nonexistent")))
+    draft = {"spec-type": f"draft-{found.model.draft_type}"} if found.model.draft_type else {}
+    return " ".join(render({"ctx-size": 32768, **found.server, **draft}, pinned()).argv)

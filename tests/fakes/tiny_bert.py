@@ -8,11 +8,11 @@ are at right angles to each other, but for the two tokens around each of them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from supervisor.model.demo import CONTROL, NORMAL
-from supervisor.model.gguf import Tensor, TensorType
+from supervisor.model.gguf import GGUFValue, Tensor, TensorType
 from supervisor.model.gguf_writer import write_gguf
 
 WIDTH = 64
@@ -24,7 +24,7 @@ _F32 = TensorType.F32
 def write_bert(path: Path) -> None:
     """Raises as ``write_gguf`` does."""
     tokens = [*_SPECIAL, *(f"\u2581{word}" for word in WORDS)]
-    own = {
+    own: Mapping[str, GGUFValue] = {
         "block_count": 1,
         "context_length": 512,
         "embedding_length": WIDTH,
@@ -34,7 +34,7 @@ def write_bert(path: Path) -> None:
         "attention.causal": False,
         "pooling_type": 1,  # the mean
     }
-    values = {
+    values: Mapping[str, GGUFValue] = {
         "general.architecture": "bert",
         "general.name": "tiny bert",
         **{f"bert.{key}": value for key, value in own.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 import grimp
@@ -63,6 +64,7 @@ def test_what_is_in_a_folder_that_is_taken_is_not_taken_twice(graph, project):
     assert affected(files, graph, project) == ["tests/contract/test_server.py", "tests/unit"]
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 def test_changed_is_what_differs_from_the_last_commit_and_what_is_new(tmp_path):
     def git(*words: str) -> None:
         author = ("-c", "user.name=A", "-c", "user.email=a@example.com")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from supervisor.server.process import ExitStatus
 
 STORE = ProfileStore(Path("/nonexistent"))
 SHIPPED = ("vllm", "mlx-lm", "transformers", "whisper", "stable-diffusion", "text-embeddings")
-COMMAND = ("sh", "-c", "serve {model}", "--host", "{host}", "--port={port}", '{"a": 1}')
+SHELL = "cmd" if sys.platform == "win32" else "sh"
+COMMAND = (SHELL, "-c", "serve {model}", "--host", "{host}", "--port={port}", '{"a": 1}')
 ENGINE = Engine(source="command", command=COMMAND, upstream_model="{model}")
 PROFILE = Profile("p", engine=ENGINE, aliases=("small",))
 MODEL = ModelAtHand("owner/name")
@@ -130,8 +132,8 @@ def test_a_plan_survives_its_way_to_the_daemon():
 @pytest.mark.parametrize(
     ("profile", "problem"),
     [
-        (replace(PROFILE, engine=replace(ENGINE, command=("sh",))), "must hold {port}"),
-        (replace(PROFILE, engine=replace(ENGINE, command=("sh", "{port}", "{key}"))), "must not hold {key}"),
+        (replace(PROFILE, engine=replace(ENGINE, command=(SHELL,))), "must hold {port}"),
+        (replace(PROFILE, engine=replace(ENGINE, command=(SHELL, "{port}", "{key}"))), "must not hold {key}"),
         (
             replace(PROFILE, env={"K": "{key}"}, gateway=GatewaySettings(mode="off")),
             "only behind the gateway",
@@ -302,8 +304,9 @@ def test_a_program_that_is_not_installed_is_nobodys_default(monkeypatch, tmp_pat
 
 def test_nor_one_that_is(monkeypatch, tmp_path):
     for program in ("vllm", "mlx_lm.server", "transformers"):
-        (tmp_path / program).write_text("#!/bin/sh\n")
-        (tmp_path / program).chmod(0o755)
+        made = tmp_path / (f"{program}.exe" if sys.platform == "win32" else program)
+        made.write_text("#!/bin/sh\n")
+        made.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     ranking = rank_stored(STORE, MACHINE)
     assert ranking.best.name not in SHIPPED

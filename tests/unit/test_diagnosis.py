@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from supervisor.engine.adapters.known import adapter_of
@@ -256,7 +258,11 @@ def test_ordinary_lines_are_no_fallback():
     ("status", "words"),
     [
         (ExitStatus(code=0xC0000005), "exit code 0xC0000005"),
-        (ExitStatus.from_returncode(-64), "killed by SIGRTMAX"),
+        pytest.param(
+            ExitStatus.from_returncode(-64),
+            "killed by SIGRTMAX",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals"),
+        ),
         (ExitStatus.from_returncode(-99), "killed by signal 99"),
         (ExitStatus(), "ended for an unknown reason"),
     ],

@@ -27,6 +27,8 @@ from supervisor.measure.disturbance import (
 from supervisor.measure.measurement import Sample
 from supervisor.tool import ToolResult
 
+from ..fakes.wine import ON_WINE
+
 SAMPLE = Sample(1000.0, 50.0, 0.5, 3.0)
 BEFORE = MachineReading(
     at=100.0,
@@ -225,6 +227,7 @@ def test_the_sample_is_marked_and_limits_are_kept():
 BUSY = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 
 
+@pytest.mark.skipif(ON_WINE, reason="psutil.cpu_times fails there with WinError 1, Invalid function")
 def test_what_we_start_ourselves_is_ours():
     """A child that computes is no other program; this machine may be busy with others."""
     watcher = DisturbanceWatcher()

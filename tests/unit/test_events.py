@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -95,10 +96,11 @@ def test_they_are_read_from_both_files_and_a_torn_line_is_left_out(tmp_path):
     with events_file(paths).open("ab") as file:
         file.write(b'{"at": "2026-11-30T1')
     assert [each["text"] for each in read_events(paths)] == ["first", "second"]
-    assert events_file(paths).stat().st_mode & 0o077 == 0
+    if sys.platform != "win32":
+        assert events_file(paths).stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("make", [Path.mkdir, getattr(os, "mkfifo", Path.mkdir)])
 def test_what_is_no_file_in_its_place_holds_up_nobody(tmp_path, make):
     paths = Paths.under(tmp_path)
     record_event(paths, "download", "first")

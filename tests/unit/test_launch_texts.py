@@ -56,7 +56,7 @@ def check(text, expected):
     if refused:
         return
     got = {
-        "model": str(profile.model.path) if profile.model.path else None,
+        "model": profile.model.path,
         "repo": profile.model.repo,
         "quant": profile.model.quant,
         "file": profile.model.file,
@@ -66,6 +66,8 @@ def check(text, expected):
         "projector": str(profile.model.projector_path),
         "draft": [getattr(profile.model, f"draft_{part}") for part in ("repo", "file", "quant", "type")],
     }
+    if expected.get("model"):
+        expected = {**expected, "model": Path(expected["model"])}
     for key in got.keys() & expected.keys():
         assert got[key] == expected[key], (key, notes)
     assert "env" in expected or not profile.env

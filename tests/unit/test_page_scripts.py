@@ -31,7 +31,7 @@ def test_the_scripts_of_the_page_keep_their_promises(script):
 
 
 def test_the_page_runs_nothing_that_its_policy_forbids():
-    page = (STATIC / "index.html").read_text()
+    page = (STATIC / "index.html").read_text("utf-8")
     assert page.count("<script") == page.count('<script type="module" src="static/')
     assert " style=" not in page
     assert " on" not in page.replace(" on ", "")
@@ -40,7 +40,7 @@ def test_the_page_runs_nothing_that_its_policy_forbids():
 
 @pytest.mark.parametrize("script", sorted(STATIC.glob("*.js")), ids=lambda path: path.name)
 def test_a_script_asks_no_other_host_and_makes_no_markup_of_texts(script):
-    text = script.read_text()
+    text = script.read_text("utf-8")
     assert not MAKES_MARKUP.search(text)
     assert set(re.findall(r"https?://[^\"'` )]+", text)) <= NAMES
     assert script.name == "words.js" or len(text.splitlines()) <= MOST_LINES

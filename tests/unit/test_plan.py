@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -172,6 +172,7 @@ def test_a_plan_of_another_version_is_refused_and_it_is_said_what_helps(changed)
     assert "other version" in caught.value.hint or "different versions" in caught.value.hint
 
 
+any_text = pytest.mark.skipif(sys.platform == "win32", reason="Windows passes on every code point")
 GOOD = json.loads(json.dumps(to_json(make_plan(PROFILE, BUILD, MODEL))))
 GOOD_INSIDE = {name: value for name, value in GOOD.items() if name != "schema"}
 
@@ -183,7 +184,7 @@ GOOD_INSIDE = {name: value for name, value in GOOD.items() if name != "schema"}
         ({"argv": [""]}, "argv"),
         ({"argv": ["a", 1]}, "argv[1]"),
         ({"argv": ["a", "b\0"]}, "argv[1]"),
-        ({"argv": ["a", "\ud800"]}, "argv[1]"),
+        pytest.param({"argv": ["a", "\ud800"]}, "argv[1]", marks=any_text),
         ({"env": {"A": 1}}, "env"),
         ({"env": {"A": "\0"}}, "env.A"),
         ({"env": {"A\0": ""}}, "env"),
@@ -208,7 +209,7 @@ def test_a_plan_with_a_value_that_cannot_be_run_is_refused_with_its_place(change
 
 
 def test_a_path_that_is_not_utf8_comes_through_the_wire():
-    odd = {**GOOD, "model_files": [os.fsdecode(b"/models/\xff.gguf")]}
+    odd = {**GOOD, "model_files": ["/models/\udcff.gguf"]}
     assert from_json(json.loads(json.dumps(odd))).model_files == ("/models/\udcff.gguf",)
 
 

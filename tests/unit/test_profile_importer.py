@@ -108,7 +108,7 @@ def test_what_was_translated_stands_in_the_comments():
     assert [note.split(";")[0] for note in imported.notes] == [
         "-fa is written as -fa on: without a value it meant on, and now it takes one",
         "the program was /opt/llama-server",
-        "$MODELS/x.gguf has a variable in it, which is not replaced",
+        f"{Path('$MODELS/x.gguf')} has a variable in it, which is not replaced",
     ]
 
 

@@ -1,5 +1,6 @@
 """A name to a profile: parents, shadows, overrides; contradictions are told with their places."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ def write(store, **texts):
 def problems(store, name, **overrides):
     with pytest.raises(ConfigError) as error:
         resolve(name, store, overrides)
-    return (
-        str(error.value).replace(f"{store.user_dir}/", "").replace(f"{store.shipped_dir}/", "").splitlines()
-    )
+    said = str(error.value)
+    for folder in (store.user_dir, store.shipped_dir):
+        said = said.replace(f"{folder}{os.sep}", "")
+    return said.splitlines()
 
 
 def test_a_child_stands_over_its_parent_key_by_key(store):

@@ -41,14 +41,14 @@ EXPECTED = {
 }
 
 
-def _of(repo, file, **server):
-    return ModelSource(repo=repo, file=file), None, server
+def _of(repo, file, draft=None, **server):
+    return ModelSource(repo=repo, file=file, draft_type=draft), None, server
 
 
 UD = "Qwen3.6-35B-A3B-UD-Q4_K_M.gguf"  # of the same name in both repositories
 OTHER_MODELS = {
     "qwen3.6-35b-a3b": _of("unsloth/Qwen3.6-35B-A3B-GGUF", UD, temp=1.0),
-    "qwen3.6-35b-a3b-mtp": _of("unsloth/Qwen3.6-35B-A3B-MTP-GGUF", UD, parallel=1, temp=1.0),
+    "qwen3.6-35b-a3b-mtp": _of("unsloth/Qwen3.6-35B-A3B-MTP-GGUF", UD, "mtp", parallel=1, temp=1.0),
     "qwen3.8-27b": _of("unsloth/Qwen3.8-27B-GGUF", "Qwen3.8-27B-UD-Q4_K_M.gguf", temp=1.0),
     "gemma-4-26b-a4b": _of(
         "unsloth/gemma-4-26B-A4B-it-qat-GGUF", "gemma-4-26B-A4B-it-qat-UD-Q4_K_XL.gguf", temp=1.0

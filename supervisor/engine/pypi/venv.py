@@ -118,9 +118,9 @@ class Venv:
 
 
 def _how_to_get_venv() -> str:
-    if sys.platform == "linux":
-        return f"Debian, Ubuntu: sudo apt-get install python3.{sys.version_info.minor}-venv"
-    return "Install the whole Python of python.org; its embeddable package has no venv."
+    linux = f"Debian, Ubuntu: sudo apt-get install python3.{sys.version_info.minor}-venv"
+    other = "Install the whole Python of python.org; its embeddable package has no venv."
+    return linux if sys.platform == "linux" else other
 
 
 def tail(log: Path) -> str:
