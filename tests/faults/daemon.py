@@ -18,10 +18,9 @@ _PATIENCE = 30.0
 
 
 def _kill(ground: Ground) -> None:
-    """Its servers outlive it; the next start takes them over or ends them."""
     daemon = ground.daemon()
     daemon.kill()
-    daemon.wait(_PATIENCE)
+    psutil.wait_procs([daemon], timeout=_PATIENCE)
 
 
 def _while_it_loads(ground: Ground) -> None:
@@ -75,7 +74,7 @@ for _state, _reach in (
         KILLED,
         f"while its server {_state}",
         how="`kill -9` of the daemon in that state, then `start`",
-        promise="the next start takes its server over, or ends it and starts another",
+        promise="the next start works, with that server or with another, and leaves nothing at its end",
     )
     def _(ground: Ground, reach: Callable[[Ground], None] = _reach) -> str:
         reach(ground)
