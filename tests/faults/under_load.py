@@ -119,11 +119,10 @@ def _(ground: Ground, chance: Random) -> None:
 
 @under_load(
     DAEMON,
-    "is killed, `orphan: end`",
+    "is killed",
     how="`kill -9`, then `start`",
-    promise="its servers end with it; requests break visibly; the next start works",
+    promise="its servers go on, and the next start takes them over; requests under way break visibly",
     daemon="new",
-    servers="new",
     breaks=True,
 )
 def _(ground: Ground, _chance: Random) -> None:
