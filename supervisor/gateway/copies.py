@@ -29,7 +29,6 @@ from typing import Any, Protocol, cast
 
 from ..decoding import Malformed, decode
 from ..server.background import beside_the_loop
-from .auth.page_sessions import PageSession
 from .http_heads import HEAD_END, Head
 from .scheduler import Ticket
 from .telemetry.activity import RequestRecord
@@ -69,7 +68,7 @@ class HandedGateway:
     sockets: tuple[int, ...]
     local_key: str
     cookie: str
-    sessions: Mapping[str, PageSession] = field(default_factory=dict)
+    sessions: Mapping[str, tuple[float, str]] = field(default_factory=dict)  # of the page: end, and key
     copies: tuple[CopyProcess, ...] = ()
 
 
