@@ -20,7 +20,7 @@ _PATIENCE = 30.0
 def _kill(ground: Ground) -> None:
     daemon = ground.daemon()
     daemon.kill()
-    psutil.wait_procs([daemon], timeout=_PATIENCE)
+    daemon.wait(_PATIENCE)
 
 
 def _while_it_loads(ground: Ground) -> None:
