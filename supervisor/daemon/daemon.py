@@ -213,13 +213,16 @@ class Daemon:
             await survivors.end([SERVER])
 
     async def _resume(self, handed: Handover) -> None:
-        """Go on where the former program stopped (see `upgrade`), and tell who asked for that."""
+        """
+        Go on where the former program stopped (see `upgrade`), and tell who asked for that once all that
+        served serves again.  A load goes on as long as it takes.
+        """
         self._notifier.ready()
-        decided = [take_back(self._fleet.restore(each.name), each) for each in handed.servers]
+        decided = [(each, take_back(self._fleet.restore(each.name), each)) for each in handed.servers]
         await self._fleet.passed()
         if handed.gateway is not None:
             await self._gateway.resume(handed.gateway)
-        outcomes = [await each for each in decided if each is not None]
+        outcomes = [await future for each, future in decided if future is not None and each.served]
         tell_of_upgrade(handed, outcomes)
         await self._stop_asked.wait()
         return await self._ended()

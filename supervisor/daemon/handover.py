@@ -79,6 +79,10 @@ class HandedServer:
     failure_tail: tuple[str, ...] = ()
     failed_at: float | None = None
 
+    @property
+    def served(self) -> bool:
+        return self.process is not None and self.process.ready_since is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Handover:
