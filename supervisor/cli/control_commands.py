@@ -18,9 +18,8 @@ from ..paths import Paths
 from ..plan.listen import Listen
 from ..plan.plan_json import ANOTHER_VERSION, listen_to_json, to_json
 from ..progress import Progress
-from ..tool import own_program
 from .common import force_option, json_option, parse_settings, profile_argument, server_argument, set_option
-from .output import echo_json, show_outcome, waiting_for_the_daemon
+from .output import echo_json, show_outcome, upgrade_line, upgraded, waiting_for_the_daemon
 from .start import key_lines, prepared, shown_at_the_end
 
 if TYPE_CHECKING:
@@ -203,22 +202,6 @@ def upgrade_daemon(*, as_json: bool) -> int:
     else:
         click.echo(upgrade_line(done))
     return EXIT_OK
-
-
-def upgraded(paths: Paths) -> dict[str, Any]:
-    """What the daemon says when it is this version.  Raises SupervisorError where it goes on as it was."""
-    answer: client.Message = {}
-    with waiting_for_the_daemon("upgrading the daemon") as progress:
-        for answer in client.stream(paths, {"op": "upgrade", "program": own_program("supervisor.daemon")}):
-            if text := answer.get("step") or (f"waits for {answer['waits']}" if "waits" in answer else ""):
-                progress.step(text)
-    done: dict[str, Any] = answer["upgraded"]
-    return done
-
-
-def upgrade_line(done: Mapping[str, Any]) -> str:
-    versions = "again" if done["from"] == done["to"] else f"in place of {done['from']}"
-    return f"the daemon (pid {done['pid']}) is version {done['to']}, {versions}; it took {done['seconds']} s"
 
 
 def _run(found: Preparation, listen: Listen | None, request: Mapping[str, Any], *, as_json: bool) -> int:

@@ -17,8 +17,7 @@ from ..paths import HOME_VARIABLE, Paths
 from ..service.contract import Service, ServiceManager, ServiceRequest, ServiceScope, ServiceStatus, become
 from ..service.this_system import chosen
 from .common import Function, json_option, parse_settings, profile_option, set_option, worker_options
-from .control_commands import upgrade_line, upgraded
-from .output import echo_json, show_outcome, waiting
+from .output import echo_json, show_outcome, upgrade_line, upgraded, waiting
 from .service_request import (
     home_of,
     left_of,

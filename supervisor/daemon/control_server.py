@@ -130,6 +130,8 @@ class Control:
     def let_go(self) -> None:
         """In a copy (see `upgrade`): nobody is answered here any more."""
         self.hardware.let_go()
+        self._over = True
+        self.changed()
         for task in self._answering - {asyncio.current_task()}:
             task.cancel()
 

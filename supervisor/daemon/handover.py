@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from ..server.diagnosis import Diagnosis
 from ..server.instance import Instance
 from ..server.lifecycle_table import State
 from ..server.outcome import Outcome, OutcomeResult
+from ..server.server import Server
 from ..server.survivor import Survivor
 from .service_notify import Notify, ServiceNotifier
 
@@ -101,6 +102,16 @@ class Handover:
     watchdog_seconds: float | None = None
 
     @property
+    def descriptors(self) -> Iterator[int]:
+        """All of them; no program that is started later may inherit one."""
+        yield from (self.lock_fd, self.control_fd, *([self.asked_fd] if self.asked_fd is not None else ()))
+        for each in self.servers:
+            yield from [each.lock_fd] if each.lock_fd is not None else ()
+            yield from [each.process.output_fd] if each.process is not None else ()
+        if self.gateway is not None:
+            yield from (*self.gateway.sockets, *(each.fd for each in self.gateway.copies))
+
+    @property
     def orders(self) -> dict[str, Any]:
         """What `start` once said, as far as it still counts."""
         return {"foreground": self.foreground, "is_service": self.is_service}
@@ -135,6 +146,14 @@ def read_handover(data: bytes) -> Handover:
     if found.gateway is not None:
         listen_from_json(found.gateway.listen)
     return found
+
+
+def take_handover(text: str) -> Handover:
+    """The same, for the new program: the descriptors are its own from now on."""
+    handover = read_handover(text.encode())
+    for each in handover.descriptors:
+        os.set_inheritable(each, False)
+    return handover
 
 
 def check_handover() -> int:
@@ -174,35 +193,44 @@ def take_back(instance: Instance, handed: HandedServer) -> asyncio.Future[Outcom
     return None
 
 
-if sys.platform != "win32":
+def hand_over(instance: Instance, keep: Callable[[int], int]) -> HandedServer:
+    """What the new program needs of this server, which is not changing."""
+    server, life = instance.server, instance.server.lifecycle
+    return HandedServer(
+        server.name,
+        keep(instance.lock.fd) if instance.lock is not None else None,
+        to_json(life.wanted) if life.wanted else None,
+        _process_of(server, keep),
+        _RESTS.get(life.state),
+        life.why,
+        life.restarts,
+        life.failure,
+        server.failure_tail,
+        server.failed_at,
+    )
+
+
+if sys.platform == "win32":
+
+    def _process_of(_server: Server, _keep: Callable[[int], int]) -> RunningProcess | None:
+        """Nothing is handed over there."""
+
+else:
     import fcntl
 
     from ..server.mechanism.posix_process import PosixChild
 
-    def hand_over(instance: Instance, keep: Callable[[int], int]) -> HandedServer:
-        """What the new program needs of this server, which is not changing."""
-        server, life, child = instance.server, instance.server.lifecycle, instance.server.child
-        process: RunningProcess | None = None
-        if isinstance(child, PosixChild) and server.launched is not None:
-            process = RunningProcess(
-                child.identity,
-                to_json(server.launched),
-                keep(child.output_fd),
-                child.is_our_child,
-                server.ready_since,
-                server.why if server.state is State.DEGRADED else "",
-            )
-        return HandedServer(
-            server.name,
-            keep(instance.lock.fd) if instance.lock is not None else None,
-            to_json(life.wanted) if life.wanted else None,
-            process,
-            _RESTS.get(life.state),
-            life.why,
-            life.restarts,
-            life.failure,
-            server.failure_tail,
-            server.failed_at,
+    def _process_of(server: Server, keep: Callable[[int], int]) -> RunningProcess | None:
+        child = server.child
+        if not isinstance(child, PosixChild) or server.launched is None:
+            return None
+        return RunningProcess(
+            child.identity,
+            to_json(server.launched),
+            keep(child.output_fd),
+            child.is_our_child,
+            server.ready_since,
+            server.why if server.state is State.DEGRADED else "",
         )
 
     class KeptDescriptors:

@@ -55,6 +55,10 @@ INSTEAD = "goss-supervisor stop, then start it again: that loads the model again
 GOES_ON = f"The daemon goes on as it is.  Instead: {INSTEAD}"
 
 UpgradeMessage = dict[str, Any]
+SIGNALS: tuple[signal.Signals, ...] = ()
+"""They wait until the new program listens to them."""
+if sys.platform != "win32":
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHANGING = LEAVING | {State.PREPARING}
 
 
@@ -195,8 +199,6 @@ else:
     from .handover import KeptDescriptors
     from .orders import give_orders, take_orders
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
     async def upgrade(
         daemon: DaemonParts, program: Sequence[str], connection: int
     ) -> AsyncIterator[UpgradeMessage]:
@@ -256,7 +258,7 @@ else:
         copy ends here.
         """
         kept, copy = KeptDescriptors(), None
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the new program listens to them
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             gateway = daemon.gateway.gateway
             if gateway is not None and gateway.counts()[2]:

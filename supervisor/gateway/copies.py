@@ -29,7 +29,6 @@ from typing import Any, Protocol, cast
 
 from ..decoding import Malformed, decode
 from ..server.background import beside_the_loop
-from .auth.page_sessions import PageSession
 from .http_heads import HEAD_END, Head
 from .scheduler import Ticket
 from .telemetry.activity import RequestRecord
@@ -69,7 +68,7 @@ class HandedGateway:
     sockets: tuple[int, ...]
     local_key: str
     cookie: str
-    sessions: Mapping[str, PageSession] = field(default_factory=dict)
+    sessions: Mapping[str, tuple[float, str]] = field(default_factory=dict)  # of the page: end, and key
     copies: tuple[CopyProcess, ...] = ()
 
 
@@ -145,7 +144,7 @@ class Successor:
 
     async def _send_with(self, fd: int | None, line: bytes) -> None:
         """The descriptor goes with the first byte of its line."""
-        if fd is not None:
+        if sys.platform != "win32" and fd is not None:
             while True:
                 try:
                     socket.send_fds(self._socket, [line[:1]], [fd])
@@ -301,7 +300,6 @@ class _Copy:
         self._loop = asyncio.get_running_loop()
         self.socket = socket.socket(fileno=process.fd)
         self.socket.setblocking(False)
-        os.set_inheritable(process.fd, False)
         self.under_way: dict[int, Ticket] = {}
         for each in process.under_way:
             ticket = Ticket(self._loop.time(), "", each.generates, is_counted=True, server=each.server)
@@ -375,8 +373,10 @@ class _Copy:
             await readable
         finally:
             self._loop.remove_reader(self.socket)
-        data, fds, _, _ = socket.recv_fds(self.socket, _CHUNK_BYTES, 16)
-        self._fds += fds
+        data = b""
+        if sys.platform != "win32":
+            data, fds, _, _ = socket.recv_fds(self.socket, _CHUNK_BYTES, 16)
+            self._fds += fds
         if not data:
             raise EOFError
         self._buffer += data

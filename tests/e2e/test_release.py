@@ -96,6 +96,8 @@ def test_an_empty_home_gets_the_release_of_the_channel_runs_it_and_needs_no_netw
     assert "downloading" not in again.stderr
     assert "proving" not in again.stderr
     assert home.github.downloads.count(NAME) == 1
+    downloads = home.run("events", "--kind", "download").stdout
+    assert downloads.count(f"installed the engine ggml-org/llama.cpp {TAG} (cpu)") == 1
 
 
 def test_an_incomplete_release_is_passed_over_and_that_is_said(home):

@@ -307,3 +307,6 @@ def test_it_waits_for_a_hold_and_there_is_one_upgrade_at_a_time(home):
             asyncio.run(home.upgraded())
     (*_, last) = messages
     assert last["upgraded"]["pid"] == home.pids[0]
+    descriptors = len(os.listdir(f"/proc/{home.pids[0]}/fd"))
+    asyncio.run(home.upgraded())
+    assert len(os.listdir(f"/proc/{home.pids[0]}/fd")) == descriptors  # none is left of the one before

@@ -12,8 +12,9 @@ from random import Random
 
 import psutil
 
-from .fault import under_load
-from .ground import Ground
+from .fault import fault, tried, under_load
+from .ground import NAMES, Ground
+from .load import HUNG_SECONDS
 
 SERVER, DAEMON = "A server under load", "The daemon under load"
 
@@ -119,15 +120,46 @@ def _(ground: Ground, chance: Random) -> None:
 
 @under_load(
     DAEMON,
-    "is killed, `orphan: end`",
+    "is killed, `orphan: adopt`",
     how="`kill -9`, then `start`",
-    promise="its servers end with it; requests break visibly; the next start works",
+    promise="requests break visibly; its servers go on, and the next start takes them over without a load",
     daemon="new",
-    servers="new",
     breaks=True,
 )
-def _(ground: Ground, _chance: Random) -> None:
+def _kill(ground: Ground, _chance: Random) -> None:
     ground.daemon().kill()
+
+
+@fault(
+    DAEMON,
+    "is killed, `orphan: end`",
+    how="`kill -9`, then `start`",
+    promise="requests break visibly; its servers end with it, and the next start loads them again",
+)
+def _(ground: Ground) -> str:
+    ground.serve(NAMES, orphan="end")
+    return tried(ground, _kill, daemon="new", servers="new", breaks=True)
+
+
+@under_load(
+    DAEMON,
+    "is upgraded in place",
+    how="`upgrade-daemon`, to the code that it has",
+    promise="the same process and the same servers; no connection is refused, no answer is cut",
+)
+def _(ground: Ground, _chance: Random) -> None:
+    ground.run("upgrade-daemon", code=None, timeout=HUNG_SECONDS)
+
+
+@under_load(
+    DAEMON,
+    "is upgraded in place, and the command is killed in the middle",
+    how="`kill -9` of `upgrade-daemon` after 0.1 to 1.2 s, three times",
+    promise="it is upgraded or not; no request breaks",
+)
+def _(ground: Ground, chance: Random) -> None:
+    for _ in range(3):
+        ground.cut(chance, "upgrade-daemon")
 
 
 @under_load(
