@@ -201,7 +201,7 @@ class Daemon:
         return await self._ended()
 
     async def _look_at_survivors(self, plan: LaunchPlan, listen: Listen | None) -> None:
-        """Those that are wanted are taken over when they are launched; the others end, and free memory."""
+        """A launch takes over the survivors that are wanted; the others end here, and free memory."""
         survivors = self._loads.survivors
         await survivors.look()
         offered = {each.profile for each in listen.offers} - {plan.profile} if listen else set()
@@ -213,7 +213,7 @@ class Daemon:
             await survivors.end([SERVER])
 
     async def _resume(self, handed: Handover) -> None:
-        """Go on where the former program stopped (see `upgrade`), and tell who asked for that."""
+        """Go on where the former program stopped (see `upgrade`), and answer the client that asked for it."""
         self._notifier.ready()
         decided = [take_back(self._fleet.restore(each.name), each) for each in handed.servers]
         await self._fleet.passed()

@@ -74,7 +74,7 @@ for _state, _reach in (
         KILLED,
         f"while its server {_state}",
         how="`kill -9` of the daemon in that state, then `start`",
-        promise="the next start works, with that server or with another, and leaves nothing at its end",
+        promise="the next start works, with the same server or a new one; `stop` leaves nothing",
     )
     def _(ground: Ground, reach: Callable[[Ground], None] = _reach) -> str:
         reach(ground)

@@ -144,7 +144,7 @@ def _(ground: Ground) -> str:
 @under_load(
     DAEMON,
     "is upgraded in place",
-    how="`upgrade-daemon`, to the code that it has",
+    how="`upgrade-daemon`, to the same code",
     promise="the same process and the same servers; no connection is refused, no answer is cut",
 )
 def _(ground: Ground, _chance: Random) -> None:
@@ -155,7 +155,7 @@ def _(ground: Ground, _chance: Random) -> None:
     DAEMON,
     "is upgraded in place, and the command is killed in the middle",
     how="`kill -9` of `upgrade-daemon` after 0.1 to 1.2 s, three times",
-    promise="it is upgraded or not; no request breaks",
+    promise="it is upgraded, or goes on unchanged; no request breaks",
 )
 def _(ground: Ground, chance: Random) -> None:
     for _ in range(3):
