@@ -58,7 +58,7 @@ class Daemon:
 
     ``lock`` is the home's.  `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
-    for newer engines; ``is_service``: nobody who could correct the address looks on; ``survives``: its
+    for newer engines; ``is_service``: no user watches who could correct the address; ``survives``: its
     servers may outlive it.  ``handover`` is what another version left in this process, and ``write_log``
     blocks until the log is written.
     """

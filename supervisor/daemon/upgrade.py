@@ -254,8 +254,8 @@ else:
 
     async def _exec(daemon: DaemonParts, program: Sequence[str], connection: int, began: float) -> None:
         """
-        Nothing else runs in this process meanwhile.  Comes back in nobody: not in the new program, and the
-        copy ends here.
+        Nothing else runs in this process meanwhile.  If all goes well, it returns in no process: the exec
+        replaces the daemon, and the copy ends here.
         """
         kept, copy = KeptDescriptors(), None
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -308,10 +308,10 @@ else:
             os.waitpid(self.pid, 0)
 
     async def _be_copy(daemon: DaemonParts, end: int) -> NoReturn:
-        """Whatever goes wrong, the daemon's part must not be done twice."""
+        """Never returns: the copy must not go on as a second daemon, even after an error."""
         try:
             loop = asyncio.get_running_loop()
-            for number in SIGNALS:  # the daemon gets them too, and ends us if that is meant
+            for number in SIGNALS:  # the daemon gets them too, and ends us if it stops
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

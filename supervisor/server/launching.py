@@ -43,8 +43,8 @@ WORKER_PAUSE_SECONDS = 1.0  # between two looks for a worker
 
 class LaunchCheck:
     """
-    Before one launch of ``plan``.  ``lock`` is to be held by then.  ``is_released`` tells whether its memory
-    is there, ``released`` awaits it; ``say`` is told what it waits for.
+    Before one launch of ``plan``.  ``lock`` is to be held by then.  ``is_released`` says whether its memory
+    is free, ``released`` awaits that; ``say`` gets what it waits for.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 def why_ended(plan: LaunchPlan) -> str:
     """Why its process ends with the daemon, in words; "" if the next start can take it over."""
     if plan.orphan == "end":
-        return "orphan: end"
+        return "the profile says so"
     if not _can_take_over():
         return "taking it over needs Linux 5.3 or newer"
     if plan.adapter != LlamaCpp.name or plan.argv[1] not in MODEL_OPTIONS:  # a script's, as the embedded one
