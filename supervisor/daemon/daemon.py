@@ -58,7 +58,7 @@ class Daemon:
 
     ``lock`` is the home's.  `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
-    for newer engines; ``is_service``: nobody who could correct the address looks on; ``survives``: its
+    for newer engines; ``is_service``: no user watches who could correct the address; ``survives``: its
     servers may outlive it.  ``handover`` is what another version left in this process, and ``write_log``
     blocks until the log is written.
     """
@@ -201,7 +201,7 @@ class Daemon:
         return await self._ended()
 
     async def _look_at_survivors(self, plan: LaunchPlan, listen: Listen | None) -> None:
-        """Those that are wanted are taken over when they are launched; the others end, and free memory."""
+        """A launch takes over the survivors that are wanted; the others end here, and free memory."""
         survivors = self._loads.survivors
         await survivors.look()
         offered = {each.profile for each in listen.offers} - {plan.profile} if listen else set()
@@ -214,8 +214,8 @@ class Daemon:
 
     async def _resume(self, handed: Handover) -> None:
         """
-        Go on where the former program stopped (see `upgrade`), and tell who asked for that once all that
-        served serves again.  A load goes on as long as it takes.
+        Go on where the former program stopped (see `upgrade`), and answer the client that asked for it once
+        all that served serves again.  A load goes on as long as it takes.
         """
         self._notifier.ready()
         decided = [(each, take_back(self._fleet.restore(each.name), each)) for each in handed.servers]

@@ -288,7 +288,7 @@ def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
             str(script(tmp_path / "dies", "echo 'ImportError: no such thing' >&2; exit 1\n"))
         ],
         "is of no use": [str(script(tmp_path / "refuses", """echo '{"error": "it is of no use"}'\n"""))],
-        "without a word": [str(script(tmp_path / "silent", "exit 0\n"))],
+        "said nothing": [str(script(tmp_path / "silent", "exit 0\n"))],
         "No such file": [str(script(tmp_path / "goes", f'rm -- "$0"; exec {real} "$@"\n'))],
     }
     before = home.pids
@@ -299,7 +299,7 @@ def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
         for words, program in bad.items():
             with pytest.raises(SupervisorError, match=words) as raised:
                 await home.upgraded(program)
-            assert "goes on as it is" in raised.value.hint
+            assert "goes on unchanged" in raised.value.hint
         assert home.pids == before
         assert home.copies() == []
         home.open()

@@ -59,8 +59,8 @@ async def start(
 
 
 def take_over(survivor: Survivor, *, on_output: Callable[[bytes], None]) -> WindowsChild:  # noqa: ARG001 - as `child.take_over`
-    """The job object ends all with the daemon, so there is none."""
-    raise StartFailed(f"Windows leaves no server running (pid {survivor.identity.pid}).")
+    """The job object ends every server with the daemon, so there is none to take over."""
+    raise StartFailed(f"On Windows no server outlives its daemon (pid {survivor.identity.pid}).")
 
 
 class WindowsChild(asyncio.SubprocessProtocol):
