@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from .. import wheels
-from .conftest import BUILT, Home, engine_settings, free_port, is_free
+from .conftest import BUILT, Home, engine_settings, free_port, is_free, until
 from .gateway_load import Clients, Traffic, demo_profile
-from .systemd_machine import UNIT, Machine, until, why_not
+from .systemd_machine import UNIT, Machine, why_not
 from .test_gateway_profiles import n_ctx, states
 from .test_serve import served
 from .test_service_systemd import INSTALL, write_profile

@@ -10,26 +10,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..e2e.conftest import PATIENCE, until
 from .fault import fault
 from .ground import Ground
 
 KILLED, FILES = "The daemon is killed", "Files that the daemon finds"
-_PATIENCE = 30.0
 
 
 def _kill(ground: Ground) -> None:
     daemon = ground.daemon()
     daemon.kill()
-    daemon.wait(_PATIENCE)
+    daemon.wait(PATIENCE)
 
 
 def _while_it_loads(ground: Ground) -> None:
     ground.scripted(load=3600)
     ground.begin("start", "-p", "one", "-d")
-    deadline = time.monotonic() + _PATIENCE
-    while not ground.is_there():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(ground.is_there)
     ground.until_state("starting")
 
 

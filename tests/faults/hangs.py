@@ -9,12 +9,12 @@ import subprocess
 import time
 from typing import Any
 
+from ..e2e.conftest import PATIENCE, until
 from .fault import fault
 from .ground import Ground, answer_of
 from .load import Load, questions_of
 
 HANGS = "The daemon and its commands"
-_PATIENCE = 30.0
 
 
 @fault(
@@ -44,7 +44,7 @@ def _superseded(ground: Ground, first: list[str], then: list[str]) -> str:
     )
     ground.until_state("starting", "two")
     second = ground.run(*then, code=None)
-    said = process.communicate(timeout=_PATIENCE)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 12, (process.returncode, said)
     return f"exit codes 12 and {second.returncode}: {ground.plain(said)}"
 
@@ -92,7 +92,7 @@ def _(ground: Ground) -> str:
     ground.until_state("stopping")
     done = ground.run("start", "-p", "one", "-d", code=None, waits=True)
     assert "Traceback" not in done.stderr
-    stopping.wait(_PATIENCE)
+    stopping.wait(PATIENCE)
     seen = f"exit code {done.returncode}: {ground.plain(done.stderr or done.stdout)}"
     began = time.monotonic()
     ground.up()
@@ -125,16 +125,11 @@ def _(ground: Ground) -> str:
 def _(ground: Ground) -> str:
     ground.write_profile("one")
     bench = ground.begin("bench", "one")
-    deadline = time.monotonic() + _PATIENCE
-    while not any("--host" in words for words in ground.commands().values()):
-        assert time.monotonic() < deadline, "bench starts no server"
-        time.sleep(0.05)
+    until(lambda: any("--host" in words for words in ground.commands().values()), "bench starts no server")
     bench.kill()
     bench.wait()
     began = time.monotonic()
-    while left := ground.leftovers():
-        assert time.monotonic() - began < 60, left
-        time.sleep(0.1)
+    until(lambda: not ground.leftovers())
     ground.took = time.monotonic() - began
     return "nothing is left"
 
@@ -183,10 +178,7 @@ def _(ground: Ground) -> str:
 def _(ground: Ground) -> str:
     ground.scripted()
     process = ground.foreground("one")
-    deadline = time.monotonic() + _PATIENCE
-    while not ground.is_there() or ground.status()["server"]["state"] != "ready":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: ground.is_there() and ground.status()["server"]["state"] == "ready")
     assert process.stdout
     process.stdout.close()
     process.stdout = None  # which `close` would read

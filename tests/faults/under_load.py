@@ -12,6 +12,7 @@ from random import Random
 
 import psutil
 
+from ..e2e.conftest import until
 from .fault import fault, tried, under_load
 from .ground import NAMES, Ground
 from .load import HUNG_SECONDS
@@ -243,10 +244,7 @@ def _(ground: Ground, _chance: Random) -> None:
 )
 def _(ground: Ground, _chance: Random) -> None:
     shutil.rmtree(ground.root / "run", ignore_errors=True)
-    deadline = time.monotonic() + 30
-    while not ground.is_there():
-        assert time.monotonic() < deadline, "the control socket does not come back"
-        time.sleep(0.05)
+    until(ground.is_there, "the control socket does not come back")
 
 
 for _file in ("control.sock", "daemon.lock", "default.lock"):
@@ -260,10 +258,7 @@ for _file in ("control.sock", "daemon.lock", "default.lock"):
     def _(ground: Ground, _chance: Random, file: str = _file) -> None:
         lost = ground.root / "run" / file
         lost.unlink(missing_ok=True)
-        deadline = time.monotonic() + 30
-        while not lost.exists():
-            assert time.monotonic() < deadline, f"{file} does not come back"
-            time.sleep(0.05)
+        until(lost.exists, f"{file} does not come back")
 
 
 for _folder in ("logs", "state"):
