@@ -250,7 +250,7 @@ else:
         with suppress(ValueError, TypeError, KeyError):
             return str(json.loads(ran.stdout)["error"]).rstrip(".")
         said = ran.stderr.decode(errors="replace").strip().splitlines()
-        return said[-1] if said else f"it ended with {ran.returncode}, without a word"
+        return said[-1].rstrip(".") if said else f"it ended with {ran.returncode}, without a word"
 
     async def _exec(daemon: DaemonParts, program: Sequence[str], connection: int, began: float) -> None:
         """
