@@ -90,7 +90,7 @@ class Control:
         assert task is not None
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, asyncio.CancelledError):  # by `finish` or `let_go`: it is over anyway
             try:
                 connection = reader, writer.get_extra_info("socket").fileno()
                 async for message in self._answer(await line_of(reader), connection):

@@ -250,7 +250,7 @@ else:
         with suppress(ValueError, TypeError, KeyError):
             return str(json.loads(ran.stdout)["error"]).rstrip(".")
         said = ran.stderr.decode(errors="replace").strip().splitlines()
-        return said[-1] if said else f"it ended with exit code {ran.returncode} and said nothing"
+        return said[-1].rstrip(".") if said else f"it ended with exit code {ran.returncode} and said nothing"
 
     async def _exec(daemon: DaemonParts, program: Sequence[str], connection: int, began: float) -> None:
         """

@@ -100,13 +100,17 @@ class Successor:
         if transport.is_closing() or sock is None:
             return
         moves = transport.get_extra_info("sslcontext") is None and not transport.get_write_buffer_size()
-        if moves:
-            end = os.dup(sock.fileno())
-            transport.abort()  # closes our descriptor only; the connection goes on at the other one
-        else:
-            ours, theirs = socket.socketpair()
-            end = theirs.detach()
-            self._pumps.add(Pump(transport, ours, self._pump_over))
+        try:
+            if moves:
+                end = os.dup(sock.fileno())
+                transport.abort()  # closes our descriptor only; the connection goes on at the other one
+            else:
+                ours, theirs = socket.socketpair()
+                end = theirs.detach()
+                self._pumps.add(Pump(transport, ours, self._pump_over))
+        except OSError as error:  # too many open files: this client is lost, and not all
+            self.log(logging.WARNING, f"a connection cannot be handed over, and is closed: {error.strerror}")
+            return transport.abort()
         message = {"connection": len(received), "has_head": has_head, "closes": not moves}
         self._say(message, received, end)
 
@@ -306,7 +310,7 @@ class _Copy:
             ticket.charged = ticket.tokens = each.tokens
             self.under_way[each.number] = ticket
             count_in(ticket)
-        self._buffer, self._fds = bytearray(), deque[int]()
+        self._buffer, self._fds = bytearray(), deque[int | None]()
         self.reading = self._loop.create_task(self._read())
 
     @property
@@ -330,8 +334,9 @@ class _Copy:
         try:
             while True:
                 await self._take(json.loads(await self._until_line()))
-        except (OSError, EOFError):
-            pass  # it has ended
+        except (OSError, EOFError):  # it has ended
+            if cut := len(self.under_way):
+                log.warning("answers from before the upgrade are cut off: %d (the copy died)", cut)
         finally:
             for ticket in self.under_way.values():
                 self._host.count_out(ticket, None)
@@ -343,7 +348,9 @@ class _Copy:
     async def _take(self, message: dict[str, Any]) -> None:
         if "connection" in message:
             received = await self._exactly(message["connection"])
-            sock = socket.socket(fileno=self._fds.popleft())
+            if (fd := self._fds.popleft()) is None:
+                return log.warning("a connection is lost at the upgrade: too many open files")
+            sock = socket.socket(fileno=fd)
             client = self._host.connected()
             client.has_head, client.closes = message["has_head"], message["closes"]
             await self._loop.connect_accepted_socket(lambda: cast("asyncio.Protocol", client), sock)
@@ -375,8 +382,8 @@ class _Copy:
             self._loop.remove_reader(self.socket)
         data = b""
         if sys.platform != "win32":
-            data, fds, _, _ = socket.recv_fds(self.socket, _CHUNK_BYTES, 16)
-            self._fds += fds
+            data, fds, flags, _ = socket.recv_fds(self.socket, _CHUNK_BYTES, 16)
+            self._fds += [None] if flags & socket.MSG_CTRUNC else fds  # None: too many files are open
         if not data:
             raise EOFError
         self._buffer += data

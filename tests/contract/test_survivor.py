@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
+from supervisor.engine.adapters.adapter import Question
 from supervisor.errors import StartFailed
 from supervisor.home.identity import identify
 from supervisor.home.orphan import MARK_VARIABLE, mark_of
@@ -20,6 +21,7 @@ from supervisor.home.places import generation_lock, make_folders, record_file
 from supervisor.home.records import Record, write_record
 from supervisor.locks import Lock, held_by
 from supervisor.paths import Paths
+from supervisor.profile.definition import Health
 from supervisor.prepare.machine_checks import held_by_servers
 from supervisor.server.child import take_over
 from supervisor.server.lifecycle_table import State
@@ -175,6 +177,24 @@ async def test_a_survivor_that_is_killed_is_followed_by_a_child_with_the_lock(te
     assert test.server.ready_since > 1000.0
     assert test.server.launcher.lock.held is not None
     assert test.starts == 2
+
+
+@promise
+async def test_a_survivor_that_hangs_is_given_no_time_to_load(test, tmp_path):
+    asked, found = left(test, tmp_path)
+    hangs = replace(asked, health=Health(start_timeout_seconds=3600, timeout_seconds=0.2, hang_timeout_seconds=1))
+    os.kill(found.identity.pid, signal.SIGSTOP)
+    outcome = await test.server.take_over(hangs, replace(found, plan=hangs))
+    assert outcome.result == "ready"
+    assert test.server.child.identity != found.identity
+    assert wait_until_gone(found.identity.pid)
+
+
+def test_only_one_that_was_ready_is_judged_so_and_it_is_asked_no_question(tmp_path):
+    asked = replace(plan(tmp_path), question=Question("/v1/completions", "{}"))
+    found = Survivor(identify(os.getpid()), asked, is_child=True)
+    assert found.watched == asked
+    assert replace(found, ready_since=1000.0).watched.question is None
 
 
 @promise
