@@ -59,7 +59,9 @@ def scenario(*options, act=None, after=b"listening on", **faults):
     return asyncio.run(play())
 
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows nobody dies of a signal or stands still")
+posix = pytest.mark.skipif(
+    sys.platform == "win32", reason="on Windows nobody dies of a signal or stands still"
+)
 KILL = getattr(signal, "SIGKILL", None)
 
 

@@ -13,9 +13,12 @@ import pytest
 from supervisor.server.output_log import RING_BYTES, OutputLog
 
 FULL = Path("/dev/full")
-posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, and folders of open files that can be removed")
+posix = pytest.mark.skipif(
+    sys.platform == "win32", reason="modes, and folders of open files that can be removed"
+)
 needs_full_device = pytest.mark.skipif(
-    sys.platform == "win32" or not FULL.exists(), reason="no /dev/full, or one of Wine's that takes everything"
+    sys.platform == "win32" or not FULL.exists(),
+    reason="no /dev/full, or one of Wine's that takes everything",
 )
 
 

@@ -31,7 +31,9 @@ from ..fakes.launching import BOUND_SECONDS, fake_argv, free_port, wait_until_go
 from ..fakes.loops import run_story
 
 pytestmark = pytest.mark.usefixtures("each_loop")
-posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, named pipes and sockets of POSIX, locks that travel")
+posix = pytest.mark.skipif(
+    sys.platform == "win32", reason="signals, named pipes and sockets of POSIX, locks that travel"
+)
 PATIENT = Health(interval_seconds=0.05)
 """Asked often, and as patient as by default: who waits for a processor, as all do on a busy machine, is not killed."""
 QUICK = replace(PATIENT, timeout_seconds=0.3, hang_timeout_seconds=0.6, busy_timeout_seconds=1.5)
