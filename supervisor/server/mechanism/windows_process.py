@@ -13,6 +13,7 @@ import ctypes
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ...errors import StartFailed
 from ...home.identity import Identity, identify
@@ -83,10 +84,9 @@ class WindowsChild(asyncio.SubprocessProtocol):
 
     def terminate(self, stop: StopSignal = "TERM") -> None:  # noqa: ARG002 - there is one way only
         if not self.exited.done():
-            subprocess.Popen(
-                [sys.executable, "-I", "-S", console.__file__, str(self.identity.pid)],
-                creationflags=subprocess.CREATE_NO_WINDOW,
-            )
+            command = [sys.executable, "-I", "-S", console.__file__, str(self.identity.pid)]
+            press = partial(subprocess.call, command, creationflags=subprocess.CREATE_NO_WINDOW)
+            asyncio.get_running_loop().run_in_executor(None, press)
 
     def kill(self) -> None:
         if not self.exited.done() and self._job is not None:
