@@ -18,9 +18,8 @@ from ..paths import Paths
 from ..plan.listen import Listen
 from ..plan.plan_json import ANOTHER_VERSION, listen_to_json, to_json
 from ..progress import Progress
-from ..tool import own_program
 from .common import force_option, json_option, parse_settings, profile_argument, server_argument, set_option
-from .output import echo_json, show_outcome, waiting_for_the_daemon
+from .output import echo_json, show_outcome, upgrade_line, upgraded, waiting_for_the_daemon
 from .start import key_lines, prepared, shown_at_the_end
 
 if TYPE_CHECKING:
@@ -192,10 +191,10 @@ def unload(name: str | None, as_json: bool) -> int:
 @json_option
 def upgrade_daemon(*, as_json: bool) -> int:
     """
-    Have the running daemon become this version of the program; models stay loaded.
+    Bring the running daemon to this version of the program; models stay loaded.
 
-    Its pid, its addresses and its clients' connections stay, and answers under way go on.  If this version
-    cannot take over, the daemon goes on as it is.
+    It keeps its pid, its addresses and its clients' connections, and answers under way go on.  If this
+    version cannot take over, the daemon goes on unchanged.
     """
     done = upgraded(Paths.from_environment())
     if as_json:
@@ -203,22 +202,6 @@ def upgrade_daemon(*, as_json: bool) -> int:
     else:
         click.echo(upgrade_line(done))
     return EXIT_OK
-
-
-def upgraded(paths: Paths) -> dict[str, Any]:
-    """What the daemon says when it is this version.  Raises SupervisorError where it goes on as it was."""
-    answer: client.Message = {}
-    with waiting_for_the_daemon("upgrading the daemon") as progress:
-        for answer in client.stream(paths, {"op": "upgrade", "program": own_program("supervisor.daemon")}):
-            if text := answer.get("step") or (f"waits for {answer['waits']}" if "waits" in answer else ""):
-                progress.step(text)
-    done: dict[str, Any] = answer["upgraded"]
-    return done
-
-
-def upgrade_line(done: Mapping[str, Any]) -> str:
-    versions = "again" if done["from"] == done["to"] else f"in place of {done['from']}"
-    return f"the daemon (pid {done['pid']}) is version {done['to']}, {versions}; it took {done['seconds']} s"
 
 
 def _run(found: Preparation, listen: Listen | None, request: Mapping[str, Any], *, as_json: bool) -> int:
@@ -249,8 +232,8 @@ def _ended(paths: Paths, why: str) -> client.Message:
 
 def _stopped(paths: Paths, progress: Progress, *, now: bool) -> client.Message:
     """
-    The daemon's answer to the request; its process ends right after, and its lock tells when.  Without one,
-    what an earlier one left running is ended.
+    The daemon's answer to the request; its process ends right after, and its lock tells when.  Without a
+    daemon, ends the servers that an earlier one left running.
     """
     try:
         answer = client.ask(paths, {"op": "stop", "now": now})

@@ -13,9 +13,12 @@ from typing import Any
 import click
 
 from ..errors import EXIT_DEGRADED, EXIT_OK, StartFailed, Superseded
+from ..home import client
 from ..home.places import HELPER_VARIABLE, JOB
+from ..paths import Paths
 from ..profile.worker_address import NO_MODEL
 from ..progress import ticking
+from ..tool import own_program
 
 GIB = 1024**3
 MIB = 1024**2
@@ -189,3 +192,19 @@ def _story(outcome: dict[str, Any], status: dict[str, Any]) -> str:
     if outcome["result"] == "rolled back":
         return f"The switch failed, and {outcome['profile']} runs again: {outcome['why']}{tail}"
     return f"{outcome['profile']} did not become ready: {outcome['why']}{tail}"
+
+
+def upgraded(paths: Paths) -> dict[str, Any]:
+    """What the daemon says once it runs this version.  Raises SupervisorError if it goes on unchanged."""
+    answer: client.Message = {}
+    with waiting_for_the_daemon("upgrading the daemon") as progress:
+        for answer in client.stream(paths, {"op": "upgrade", "program": own_program("supervisor.daemon")}):
+            if text := answer.get("step") or (f"waits for {answer['waits']}" if "waits" in answer else ""):
+                progress.step(text)
+    done: dict[str, Any] = answer["upgraded"]
+    return done
+
+
+def upgrade_line(done: Mapping[str, Any]) -> str:
+    versions = "as before" if done["from"] == done["to"] else f"upgraded from {done['from']}"
+    return f"the daemon (pid {done['pid']}) is version {done['to']}, {versions}, after {done['seconds']} s"

@@ -31,7 +31,7 @@ from ..paths import Paths
 from ..plan.plan_json import from_json, listen_from_json
 from ..server.shortage import check_descriptor_limit, raise_descriptor_limit
 from .daemon import Daemon
-from .handover import CHECK, RESUME, check_handover, read_handover
+from .handover import CHECK, RESUME, Handover, check_handover, take_handover
 from .orders import take_orders
 from .service_notify import ServiceNotifier, notifier_in
 from .terminal_log import Terminal, handlers, terminal_on
@@ -50,7 +50,7 @@ def main() -> int:
     text = take_orders()
     if not text:  # whoever started us found out that there is nothing to run
         return 0
-    handover = read_handover(text.encode()) if RESUME in sys.argv else None
+    handover = take_handover(text) if RESUME in sys.argv else None
     orders = handover.orders if handover is not None else json.loads(text)
     raise_descriptor_limit()
     os.umask(0o077)  # logs and records are their owner's; what the server saves (slots) is too
@@ -66,11 +66,7 @@ def main() -> int:
     try:
         check_descriptor_limit()
         make_folders(paths)
-        if handover is not None:
-            lock = Lock(daemon_lock(paths), handover.lock_fd, asdict(ourselves()))
-        else:
-            lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
-            end_session(paths, log.warning)
+        lock = _locked(paths, handover)  # ends with this process and not earlier: `stop` waits for that
         writing = _set_up_logging(paths, shown)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             tell = partial(_greet, shown, orders) if shown else _tell
@@ -149,6 +145,15 @@ def hold_daemon_lock(paths: Paths) -> Lock:
             f"A daemon is already running here (pid {holder}).",
             hint="goss-supervisor status, or goss-supervisor switch PROFILE",
         )
+    return lock
+
+
+def _locked(paths: Paths, handover: Handover | None) -> Lock:
+    """The home's lock.  Raises as `hold_daemon_lock` and `end_session`."""
+    if handover is not None:
+        return Lock(daemon_lock(paths), handover.lock_fd, asdict(ourselves()))
+    lock = hold_daemon_lock(paths)
+    end_session(paths, log.warning)
     return lock
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from ..errors import NotFound, NotRunning, StartFailed, SupervisorError
 from ..gateway.auth.keys import Keyring
+from ..gateway.auth.page_sessions import PageSession
 from ..gateway.backends import GatewayOwner, PageOwner
 from ..gateway.copies import CopyProcess, HandedGateway
 from ..gateway.gateway import Gateway
@@ -224,7 +225,7 @@ class GatewayListener:
             tuple(map(keep, self.gateway.listener.descriptors)),
             self.gateway.keyring.local,
             self.gateway.sessions.cookie,
-            self.gateway.sessions.sessions,
+            {digest: (each.ends, each.key) for digest, each in self.gateway.sessions.sessions.items()},
             (*copies, *([copy] if copy is not None else ())),
         )
 
@@ -235,7 +236,7 @@ class GatewayListener:
             gateway = await self._made()
             gateway.keyring.take_local(handed.local_key)
             gateway.sessions.cookie = handed.cookie
-            gateway.sessions.sessions.update(handed.sessions)
+            gateway.sessions.sessions |= {key: PageSession(*each) for key, each in handed.sessions.items()}
             for each in handed.copies:
                 gateway.copies.add(each)
             if handed.sockets:

@@ -1,8 +1,8 @@
 """
 What a daemon hands over to the program that takes its place in the same process (see `upgrade`).
 
-It has secrets, so it is in memory only: a file without a name, whose descriptor the new program inherits.
-A newer version reads what an older one wrote, so a field that is added has a default.
+It has secrets, so it is only in memory: a file without a name, whose descriptor the new program inherits.
+A newer version reads what an older one wrote, so each new field needs a default.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -28,12 +28,13 @@ from ..server.diagnosis import Diagnosis
 from ..server.instance import Instance
 from ..server.lifecycle_table import State
 from ..server.outcome import Outcome, OutcomeResult
+from ..server.server import Server
 from ..server.survivor import Survivor
 from .service_notify import Notify, ServiceNotifier
 
 SCHEMA = 1
 CHECK, RESUME = "--check-handover", "--resume"
-"""Words of the daemon's command line: say whether what comes on stdin could be taken, and take it."""
+"""Options of the daemon's command line: check whether it could take the handover on stdin, and take it."""
 
 RestingState = Literal["stopped", "sleeping", "failed"]
 _RESTS: Mapping[State, RestingState] = {
@@ -78,11 +79,15 @@ class HandedServer:
     failure_tail: tuple[str, ...] = ()
     failed_at: float | None = None
 
+    @property
+    def served(self) -> bool:
+        return self.process is not None and self.process.ready_since is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Handover:
     """
-    All of it.  ``asked_fd`` is the connection of who asked for the upgrade; the new program answers there.
+    All of it.  ``asked_fd`` is the connection that asked for the upgrade; the new program answers there.
     ``notify`` is the address of the service manager.
     """
 
@@ -99,6 +104,16 @@ class Handover:
     is_service: bool = False
     notify: str = ""
     watchdog_seconds: float | None = None
+
+    @property
+    def descriptors(self) -> Iterator[int]:
+        """All of them; no program that is started later may inherit one."""
+        yield from (self.lock_fd, self.control_fd, *([self.asked_fd] if self.asked_fd is not None else ()))
+        for each in self.servers:
+            yield from [each.lock_fd] if each.lock_fd is not None else ()
+            yield from [each.process.output_fd] if each.process is not None else ()
+        if self.gateway is not None:
+            yield from (*self.gateway.sockets, *(each.fd for each in self.gateway.copies))
 
     @property
     def orders(self) -> dict[str, Any]:
@@ -120,14 +135,14 @@ def written(handover: Handover) -> bytes:
 
 
 def read_handover(data: bytes) -> Handover:
-    """Raises SupervisorError for what this version cannot take, with the reason."""
+    """Raises SupervisorError, with the reason, if this version cannot take it."""
     try:
         document = parse(data)
         if document.get("schema") != SCHEMA:
             raise Malformed([f"its schema is {document.get('schema')!r}, not {SCHEMA}"])
         found = decode(Handover, document)
     except ValueError as error:
-        raise SupervisorError(f"What the daemon hands over cannot be read: {error}.") from None
+        raise SupervisorError(f"This version cannot read what the daemon hands over: {error}.") from None
     for each in found.servers:
         launched = each.process.launched if each.process else None
         for plan in filter(None, (each.plan, launched)):
@@ -135,6 +150,14 @@ def read_handover(data: bytes) -> Handover:
     if found.gateway is not None:
         listen_from_json(found.gateway.listen)
     return found
+
+
+def take_handover(text: str) -> Handover:
+    """The same in the new program, which owns the descriptors from now on."""
+    handover = read_handover(text.encode())
+    for each in handover.descriptors:
+        os.set_inheritable(each, False)
+    return handover
 
 
 def check_handover() -> int:
@@ -174,35 +197,44 @@ def take_back(instance: Instance, handed: HandedServer) -> asyncio.Future[Outcom
     return None
 
 
-if sys.platform != "win32":
+def hand_over(instance: Instance, keep: Callable[[int], int]) -> HandedServer:
+    """What the new program needs of this server, which is not changing."""
+    server, life = instance.server, instance.server.lifecycle
+    return HandedServer(
+        server.name,
+        keep(instance.lock.fd) if instance.lock is not None else None,
+        to_json(life.wanted) if life.wanted else None,
+        _process_of(server, keep),
+        _RESTS.get(life.state),
+        life.why,
+        life.restarts,
+        life.failure,
+        server.failure_tail,
+        server.failed_at,
+    )
+
+
+if sys.platform == "win32":
+
+    def _process_of(_server: Server, _keep: Callable[[int], int]) -> RunningProcess | None:
+        """Windows hands nothing over."""
+
+else:
     import fcntl
 
     from ..server.mechanism.posix_process import PosixChild
 
-    def hand_over(instance: Instance, keep: Callable[[int], int]) -> HandedServer:
-        """What the new program needs of this server, which is not changing."""
-        server, life, child = instance.server, instance.server.lifecycle, instance.server.child
-        process: RunningProcess | None = None
-        if isinstance(child, PosixChild) and server.launched is not None:
-            process = RunningProcess(
-                child.identity,
-                to_json(server.launched),
-                keep(child.output_fd),
-                child.is_our_child,
-                server.ready_since,
-                server.why if server.state is State.DEGRADED else "",
-            )
-        return HandedServer(
-            server.name,
-            keep(instance.lock.fd) if instance.lock is not None else None,
-            to_json(life.wanted) if life.wanted else None,
-            process,
-            _RESTS.get(life.state),
-            life.why,
-            life.restarts,
-            life.failure,
-            server.failure_tail,
-            server.failed_at,
+    def _process_of(server: Server, keep: Callable[[int], int]) -> RunningProcess | None:
+        child = server.child
+        if not isinstance(child, PosixChild) or server.launched is None:
+            return None
+        return RunningProcess(
+            child.identity,
+            to_json(server.launched),
+            keep(child.output_fd),
+            child.is_our_child,
+            server.ready_since,
+            server.why if server.state is State.DEGRADED else "",
         )
 
     class KeptDescriptors:

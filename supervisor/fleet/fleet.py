@@ -17,7 +17,7 @@ MakeInstance = Callable[[str, Callable[[], int]], Instance]
 class Fleet:
     """
     Each server under its name; the main one is meant where none is named.  Requests have ids that are unique
-    in the whole fleet.  ``make`` raises StartFailed as `Instance` does.
+    in the whole fleet.
     """
 
     def __init__(self, make: MakeInstance) -> None:
@@ -48,12 +48,12 @@ class Fleet:
         return next((each for each in self if each.profile == profile), None)
 
     def ensure(self, profile: str) -> Instance:
-        """The same, made anew if there is none.  Raises StartFailed as `Instance` does."""
+        """The same, made anew if there is none."""
         name = profile if profile != SERVER else f"{profile}+"  # no profile can be called so
         return self.having(profile) or self.restore(name)
 
     def restore(self, name: str) -> Instance:
-        """The server of this name, made anew if there is none.  Raises StartFailed as `Instance` does."""
+        """The server of this name, made anew if there is none."""
         found = self._instances.get(name)
         if found is None:
             found = self._instances[name] = self._make(name, self._next_id)

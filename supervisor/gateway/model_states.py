@@ -17,8 +17,7 @@ from .api.served_models import public_ids, router_status
 from .auth.guard import RequestContext
 from .backends import Backends, loaded_share, phase_of, profile_of
 from .http_heads import Head
-from .relay.answer import LongAnswer
-from .relay.client_connection import ClientConnection
+from .relay.answer import AnsweredClient, LongAnswer
 
 BEAT_SECONDS = 15.0
 EVENTS: Final = b"text/event-stream"
@@ -66,7 +65,7 @@ class ModelStates:
     # --- those who watch
 
     def watch(
-        self, client: ClientConnection, head: Head, context: RequestContext, offers: Sequence[Offer]
+        self, client: AnsweredClient, head: Head, context: RequestContext, offers: Sequence[Offer]
     ) -> ModelWatcher:
         """
         This client hears of every change from now on; one whose key is for some models only, of those that it
@@ -141,7 +140,7 @@ class ModelWatcher:
 
     def __init__(
         self,
-        client: ClientConnection,
+        client: AnsweredClient,
         head: Head,
         context: RequestContext,
         gone: Callable[[ModelWatcher], None],

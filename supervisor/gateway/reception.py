@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Protocol
 
+from ..plan.listen import Offer
 from .api.body import requested_model
 from .api.routes import Trouble, model_in_query, model_of
-from .api.served_models import Meant, no_model
+from .api.served_models import Meant, ModelEntry, no_model
 from .auth.guard import RequestContext
+from .auth.keys import KeyLimits
 from .auth.limits import KeyLimiter, visible
 from .backends import Backends, profile_of
 from .context_budget import ContextBudgets
@@ -19,10 +21,18 @@ from .exchange import Exchange, ExchangeHost, Wish
 from .http_heads import Head
 from .listener import Listener
 from .model_states import ModelStates
-from .pages.page_endpoints import PageEndpoints
-from .peers import Peers
 from .relay.client_connection import AskedOf, ClientConnection
 from .scheduler import Ticket
+
+
+class PeersReception(Protocol):
+    """What a `Reception` needs of `Peers`."""
+
+    def take(self, client: ClientConnection, wish: Wish, context: RequestContext) -> Exchange | None: ...
+
+    def hint(self) -> str: ...
+
+    def entries(self, head: Head, limits: KeyLimits, offers: Iterable[Offer]) -> list[ModelEntry]: ...
 
 
 class ReceptionHost(ExchangeHost, Protocol):
@@ -31,13 +41,23 @@ class ReceptionHost(ExchangeHost, Protocol):
     loop: asyncio.AbstractEventLoop
     listener: Listener
     backends: Backends
-    peers: Peers
+
+    @property
+    def peers(self) -> PeersReception: ...
 
     def run(self, work: Coroutine[None, None, None]) -> None:
         """Do this in the background."""
 
     def note_refused(self, head: Head, context: RequestContext, trouble: Trouble, asked: str = "") -> None:
         """It is over before anything was done for it."""
+
+
+class PageReception(Protocol):
+    """What a `Reception` needs of `PageEndpoints`."""
+
+    def receive(
+        self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
+    ) -> AskedOf | None: ...
 
 
 class Reception:
@@ -48,7 +68,7 @@ class Reception:
         host: ReceptionHost,
         limiter: KeyLimiter,
         endpoints: Endpoints,
-        pages: PageEndpoints,
+        pages: PageReception,
         models: ModelStates,
         budgets: ContextBudgets,
     ) -> None:

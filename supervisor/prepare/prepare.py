@@ -8,7 +8,8 @@ download, without doing it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -18,10 +19,12 @@ from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.choose import acquire, find
 from ..engine.install_context import InstallContext
+from ..engine.inventory import installed
 from ..engine.survey import survey
 from ..errors import DoesNotFit, NetworkError, NoSuitableEngine, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
+from ..home.event_log import record_event
 from ..home.places import figures_file
 from ..memory.companions import Companions
 from ..memory.engine_figures import FigureHistory, measured_memory
@@ -59,6 +62,7 @@ from .model_at_hand import (
     model_at_hand,
     path_of,
     read_model,
+    with_draft_type,
     with_little_cache,
 )
 from .planned import planned
@@ -124,7 +128,8 @@ def prepare(
     listen = listen_of(profile, paths, named)
     profile, model, beside = read_model(with_hub_files(profile, paths), paths, write=True)
     weights, wants_gpu = weights_bytes(model), profile.wants_gpu
-    build = acquire(profile.engine, wants_gpu=wants_gpu, context=context, tag=tag, model_bytes=weights)
+    with _new_engines_told(paths):
+        build = acquire(profile.engine, wants_gpu=wants_gpu, context=context, tag=tag, model_bytes=weights)
     build = rpc_program.build_of(build, profile.env) if profile.lend.is_worker else build
     launch = _fit_here(profile, model, build, context, paths, beside=beside, evicts=evicts)
     fitted = launch.fitted
@@ -190,6 +195,8 @@ def preview(
     except SupervisorError as error:
         if build is not None and isinstance(error, (NetworkError, NoSuitableEngine)):
             raise  # a worker that a start could not use either
+        if model is None:  # no header was read
+            profile = with_draft_type(profile, profile.model.draft_type)
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         build = build or found_engine(profile, model, context)
         unknown = _preparation(FittedLaunch(profile, build, None), overrides, paths, listen=listen)
@@ -241,6 +248,16 @@ def figures_source(profile: Profile, build: Build, paths: Paths, *, may_ask: boo
     return lambda settings, ask: figures_for(
         files, build, settings, kept, may_ask=ask and may_ask, variables=env
     )
+
+
+@contextmanager
+def _new_engines_told(paths: Paths) -> Iterator[None]:
+    """An event for each engine that is installed meanwhile."""
+    before = {each.key for each in installed(paths.engines)}
+    yield
+    for each in installed(paths.engines):
+        if each.key not in before:
+            record_event(paths, "download", f"installed the engine {each.name}", build=each.tag)
 
 
 def _fit_here(

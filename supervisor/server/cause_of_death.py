@@ -72,7 +72,7 @@ def _by_exit(exit_status: ExitStatus, phase: DeathPhase, adapter: Adapter, progr
     if exit_status.code is None and exit_status.signal is None:
         why = "the system tells only the process that started it, an earlier goss-supervisor"
         return Diagnosis(
-            "vanished", f"{program} ended, and how is not known: {why}.", _SEE_LOG, retryable=True
+            "vanished", f"{program} ended, and how it ended is unknown: {why}.", _SEE_LOG, retryable=True
         )
     number = -exit_status.signal if exit_status.signal is not None else exit_status.code
     ending = adapter.endings.get(number) if number is not None else None

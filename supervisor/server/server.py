@@ -293,7 +293,7 @@ class Server:
             return
         child, target, plan = self.child, self.target, self.launched = began
         self._watcher = Watcher(
-            plan,
+            survivor.watched if survivor else plan,
             child,
             target,
             self.output,

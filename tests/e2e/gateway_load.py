@@ -187,7 +187,10 @@ def demo_profile(home: Home, name: str, **sections: Any) -> None:
         "restart": {"max": 1000, "backoff": "0.1s", "backoff-limit": "0.2s"},
         "stop": {"grace": "5s"},
     }
-    merged = {key: base.get(key, {}) | sections.get(key, {}) for key in base | sections}
+    merged = {
+        key: base.get(key, {}) | given for key, given in (base | sections).items() if isinstance(given, dict)
+    }
+    merged |= {key: given for key, given in sections.items() if not isinstance(given, dict)}
     words = {"extends": "demo", "aliases": [f"{name}-alias"]}
     home.profile(name, json.dumps(words | merged))  # which is YAML
 
