@@ -302,7 +302,7 @@ def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
             assert "goes on unchanged" in raised.value.hint
         assert home.pids == before
         assert home.copies() == []
-        descriptors = Path(f"/proc/{before[0]}/fd").iterdir()
+        descriptors = Path(f"/proc/{before[0]}/fd").iterdir()  # noqa: ASYNC240 - in memory
         assert not [each for each in descriptors if "memfd:" in str(each.readlink())], "it has the secrets"
         home.open()
         await stream.until(b"data: [DONE]")

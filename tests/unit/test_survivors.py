@@ -35,7 +35,7 @@ PLAN = LaunchPlan(
         ({}, ""),
         ({"orphan": "end"}, "the profile says so"),
         ({"host": "127.0.0.1", "port": 8080, "behind_gateway": False}, ""),
-        ({"host": "127.0.0.1"}, "its inner port has a key"),
+        ({"host": "127.0.0.1"}, "the key of its inner port"),
         ({"adapter": "command"}, "only llama-server itself"),
         ({"argv": ("python", "-I", "embedded_server/__main__.py", "-m", "m")}, "only llama-server itself"),
         ({"is_trial": True}, "it runs only to be measured"),
