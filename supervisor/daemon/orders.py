@@ -25,7 +25,11 @@ if sys.platform != "win32":
     def give_orders(orders: bytes) -> None:
         """To the program that this process becomes by exec.  Raises OSError."""
         source = _memory_with(orders)
-        os.dup2(_pipe_with(orders) if source is None else source, 0)
+        if source is None:
+            source = _pipe_with(orders)
+        os.dup2(source, 0)
+        if source:
+            os.close(source)  # if the exec fails, nothing but stdin has them
 
     def _memory_with(orders: bytes) -> int | None:
         """A descriptor of memory; None where the system has no such thing."""

@@ -2,8 +2,8 @@
 How the connections of clients outlive an upgrade in place (`daemon.upgrade`).
 
 At the upgrade the daemon forks.  The daemon becomes the new program; the child, its *copy*, only finishes the
-answers that are under way.  Each connection that is not being answered goes to the daemon as a descriptor,
-with what has come of a request, and is served there as if it had just been accepted: idle ones, requests that
+answers under way.  Each connection without one goes to the daemon as a descriptor, with what has arrived of a
+request; the daemon serves it as if it had just accepted it: idle ones, requests that
 wait, uploads once they are whole, and all others when their answer is over.  TLS cannot move, nor can bytes
 that a slow client has not taken: for such a connection the daemon gets one end of a pair of sockets, and the
 copy passes on the bytes between the other end and the client.
@@ -100,18 +100,22 @@ class Successor:
         if transport.is_closing() or sock is None:
             return
         moves = transport.get_extra_info("sslcontext") is None and not transport.get_write_buffer_size()
-        if moves:
-            end = os.dup(sock.fileno())
-            transport.abort()  # closes our descriptor only; the connection goes on at the other one
-        else:
-            ours, theirs = socket.socketpair()
-            end = theirs.detach()
-            self._pumps.add(Pump(transport, ours, self._pump_over))
+        try:
+            if moves:
+                end = os.dup(sock.fileno())
+                transport.abort()  # closes our descriptor only; the connection goes on at the other one
+            else:
+                ours, theirs = socket.socketpair()
+                end = theirs.detach()
+                self._pumps.add(Pump(transport, ours, self._pump_over))
+        except OSError as error:  # too many open files: this client is lost, and not all
+            self.log(logging.WARNING, f"a connection cannot be handed over, and is closed: {error.strerror}")
+            return transport.abort()
         message = {"connection": len(received), "has_head": has_head, "closes": not moves}
         self._say(message, received, end)
 
     def ended(self, number: int, request: RequestRecord | None = None) -> None:
-        """It is not under way here any more; ``request`` is None for one that the daemon has now."""
+        """It is over here; ``request`` is None if the daemon has it now."""
         self._say({"ended": number, "request": asdict(request) if request else None})
 
     def log(self, level: int, text: str) -> None:
@@ -122,7 +126,7 @@ class Successor:
         self._more.set()
 
     async def finished(self) -> None:
-        """Comes back when nothing is left to be said or passed on."""
+        """Returns when nothing is left to send or pass on."""
         while self._messages or self._pumps:
             self._stirred.clear()
             await self._stirred.wait()
@@ -258,7 +262,7 @@ class CopyHost(Protocol):
 
 
 class Copies:
-    """All that are not over, of earlier upgrades; ``count_in`` hears of each request that one answers."""
+    """The copies of earlier upgrades that still run; ``count_in`` gets each request that one answers."""
 
     def __init__(self, host: CopyHost, count_in: Callable[[Ticket], None]) -> None:
         self._host, self._count_in = host, count_in
@@ -283,7 +287,7 @@ class Copies:
         return [copy.process for copy in self._copies]
 
     def cut(self, server: str, why: str) -> None:
-        """This server is about to go."""
+        """Cut off answers of this server, which is about to end."""
         for copy in self._copies:
             copy.say({"cut": server, "why": why})
 
@@ -306,7 +310,7 @@ class _Copy:
             ticket.charged = ticket.tokens = each.tokens
             self.under_way[each.number] = ticket
             count_in(ticket)
-        self._buffer, self._fds = bytearray(), deque[int]()
+        self._buffer, self._fds = bytearray(), deque[int | None]()
         self.reading = self._loop.create_task(self._read())
 
     @property
@@ -330,8 +334,9 @@ class _Copy:
         try:
             while True:
                 await self._take(json.loads(await self._until_line()))
-        except (OSError, EOFError):
-            pass  # it has ended
+        except (OSError, EOFError):  # it has ended
+            if cut := len(self.under_way):
+                log.warning("answers from before the upgrade are cut off: %d (the copy died)", cut)
         finally:
             for ticket in self.under_way.values():
                 self._host.count_out(ticket, None)
@@ -343,7 +348,9 @@ class _Copy:
     async def _take(self, message: dict[str, Any]) -> None:
         if "connection" in message:
             received = await self._exactly(message["connection"])
-            sock = socket.socket(fileno=self._fds.popleft())
+            if (fd := self._fds.popleft()) is None:
+                return log.warning("a connection is lost at the upgrade: too many open files")
+            sock = socket.socket(fileno=fd)
             client = self._host.connected()
             client.has_head, client.closes = message["has_head"], message["closes"]
             await self._loop.connect_accepted_socket(lambda: cast("asyncio.Protocol", client), sock)
@@ -375,8 +382,8 @@ class _Copy:
             self._loop.remove_reader(self.socket)
         data = b""
         if sys.platform != "win32":
-            data, fds, _, _ = socket.recv_fds(self.socket, _CHUNK_BYTES, 16)
-            self._fds += fds
+            data, fds, flags, _ = socket.recv_fds(self.socket, _CHUNK_BYTES, 16)
+            self._fds += [None] if flags & socket.MSG_CTRUNC else fds  # None: too many files are open
         if not data:
             raise EOFError
         self._buffer += data

@@ -71,7 +71,7 @@ def with_companions(
         head = head_of(model)
         draft = account_of(head, draft_options(options, in_file=False))
         draft = replace(draft, accounts=tuple(replace(each, weights=Figure(0)) for each in draft.accounts))
-        ledger = _with_draft(ledger, draft, "what the head for several tokens keeps and computes")
+        ledger = _with_draft(ledger, draft, "the context and buffer of the head for several tokens")
     if beside.projector:
         ledger = _with_projector(ledger, beside.projector, Reader(options))
     return ledger
@@ -118,7 +118,7 @@ def _with_draft(ledger: Ledger, draft: Ledger, what: str) -> Ledger:
     taken = [_of_draft(each) for each in draft.accounts]
     accounts = tuple(_plus(each, *more) for each, more in zip(ledger.accounts, taken, strict=True))
     total = sum(needed for needed, _ in taken)
-    notes = (*ledger.notes, *draft.notes, f"{what} takes {size(total)} of it")
+    notes = (*ledger.notes, *draft.notes, f"{what} takes {size(total)} of that")
     return replace(ledger, accounts=accounts, notes=tuple(dict.fromkeys(notes)))
 
 
@@ -149,14 +149,14 @@ def _with_projector(ledger: Ledger, projector: Model, read: Reader) -> Ledger:
         _plus(each, total, total) if each.pool.name == place else each for each in ledger.accounts
     )
     where = "in RAM" if place == RAM else f"on {place}"
-    less = f", {size(found.largest - found.compute)} of it from the first large picture on"
+    less = f", {size(found.largest - found.compute)} of it from the first large image on"
     notes = [
         *ledger.notes,
         f"the projector takes {size(total)} {where}{less * (found.largest > found.compute)}",
     ]
     if not found.is_known:
         notes.append(
-            "What this kind of projector computes was not measured: of sound only weights are counted."
+            "The buffer of this kind of projector was not measured; for sound, only the weights are counted."
         )
     return replace(ledger, accounts=accounts, notes=tuple(notes))
 

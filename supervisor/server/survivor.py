@@ -1,13 +1,13 @@
 """
-A server of ours that runs already when a daemon begins with it.
+A server of ours that already runs when a daemon takes it over.
 
-An earlier daemon left it when it was killed; then it is not a child of this process, and how it ends one day
-cannot be known.  Or it was kept over an upgrade in place, and is our child.
+Either an earlier daemon left it when it was killed: then it is not a child of this process, which cannot
+learn how it ends.  Or an upgrade in place kept it: then it is our child.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..home.identity import Identity
 from ..plan.launch import LaunchPlan
@@ -27,3 +27,19 @@ class Survivor:
     output_fd: int | None = None
     ready_since: float | None = None  # seconds since the epoch; None is not known, or not ready yet
     degraded: str = ""
+
+    @property
+    def watched(self) -> LaunchPlan:
+        """
+        The plan for its watcher: what was ready before does not load, so silence means that it hangs; and a
+        question would have to wait for the answers under way.
+        """
+        if self.ready_since is None:
+            return self.plan
+        health = self.plan.health
+        patience = replace(
+            health,
+            start_timeout_seconds=min(health.start_timeout_seconds, health.hang_timeout_seconds),
+            start_limit_seconds=min(health.start_limit_seconds, health.busy_timeout_seconds),
+        )
+        return replace(self.plan, health=patience, question=None)

@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
+from supervisor.engine.adapters.adapter import Question
 from supervisor.errors import StartFailed
 from supervisor.home.identity import identify
 from supervisor.home.orphan import MARK_VARIABLE, mark_of
@@ -20,6 +21,7 @@ from supervisor.home.places import generation_lock, make_folders, record_file
 from supervisor.home.records import Record, write_record
 from supervisor.locks import Lock, held_by
 from supervisor.paths import Paths
+from supervisor.profile.definition import Health
 from supervisor.prepare.machine_checks import held_by_servers
 from supervisor.server.child import take_over
 from supervisor.server.lifecycle_table import State
@@ -123,7 +125,7 @@ def test_one_whose_output_is_no_pipe_is_left_alone(tmp_path):
 
     with subprocess.Popen(program(FOREVER), stdout=subprocess.DEVNULL) as process:
         try:
-            with pytest.raises(StartFailed, match="no pipe of ours"):
+            with pytest.raises(StartFailed, match="not a pipe of ours"):
                 run_story(scenario(Survivor(identify(process.pid), plan(tmp_path), is_child=False)))
             assert process.poll() is None
         finally:
@@ -171,10 +173,28 @@ async def test_a_survivor_that_is_killed_is_followed_by_a_child_with_the_lock(te
     os.kill(found.identity.pid, signal.SIGKILL)
     await test.until(lambda: test.server.restarts == 1 and test.server.is_serving)
     assert test.server.failure.kind == "vanished"
-    assert "how is not known" in test.server.failure.message
+    assert "how it ended is unknown" in test.server.failure.message
     assert test.server.ready_since > 1000.0
     assert test.server.launcher.lock.held is not None
     assert test.starts == 2
+
+
+@promise
+async def test_a_survivor_that_hangs_is_given_no_time_to_load(test, tmp_path):
+    asked, found = left(test, tmp_path)
+    hangs = replace(asked, health=Health(start_timeout_seconds=3600, timeout_seconds=0.2, hang_timeout_seconds=1))
+    os.kill(found.identity.pid, signal.SIGSTOP)
+    outcome = await test.server.take_over(hangs, replace(found, plan=hangs))
+    assert outcome.result == "ready"
+    assert test.server.child.identity != found.identity
+    assert wait_until_gone(found.identity.pid)
+
+
+def test_only_one_that_was_ready_is_judged_so_and_it_is_asked_no_question(tmp_path):
+    asked = replace(plan(tmp_path), question=Question("/v1/completions", "{}"))
+    found = Survivor(identify(os.getpid()), asked, is_child=True)
+    assert found.watched == asked
+    assert replace(found, ready_since=1000.0).watched.question is None
 
 
 @promise

@@ -81,7 +81,7 @@ def test_the_next_start_takes_the_server_of_a_killed_daemon_over(built_home):
     before, _, after = log.partition("--- taken over by goss-supervisor")
     assert "listening on" in before
     assert "slot" in after, "of the request after it"
-    assert "how is not known" in healed["server"]["last_failure"]["message"]
+    assert "how it ended is unknown" in healed["server"]["last_failure"]["message"]
     assert built_home.run("ask", "hello").stdout.strip() == DEMO_ANSWER
     child = psutil.Process(healed["server"]["pid"])
     built_home.run("stop")

@@ -124,7 +124,7 @@ def test_no_client_of_a_real_engine_notices_an_upgrade_in_place(installed, new):
             await traffic.more(8)
             await asyncio.to_thread(installed.environment.install, new)
             said = await asyncio.to_thread(installed.run, "upgrade-daemon")
-            assert f"version {NEW}, in place of {OLD}" in said.stdout
+            assert f"version {NEW}, upgraded from {OLD}" in said.stdout
             size = len(long.answer.body)
             await traffic.more(8)
         assert traffic.outcomes == {"whole": len(traffic.answers)}

@@ -71,7 +71,7 @@ for _state, _reach in (
         KILLED,
         f"while its server {_state}",
         how="`kill -9` of the daemon in that state, then `start`",
-        promise="the next start works, with that server or with another, and leaves nothing at its end",
+        promise="the next start works, with the same server or a new one; `stop` leaves nothing",
     )
     def _(ground: Ground, reach: Callable[[Ground], None] = _reach) -> str:
         reach(ground)
@@ -81,7 +81,7 @@ for _state, _reach in (
 
 @fault(
     KILLED,
-    "while it begins",
+    "while it starts",
     how="`start --detach`, and `kill -9` of all its processes after 0.1 to 1.5 s; five times",
     promise="the next start works",
 )
@@ -160,7 +160,7 @@ for _file, _how, _spoil in (
         FILES,
         f"`{_file}` {_how}",
         how="after `kill -9` of the daemon, then `start`",
-        promise="it is ignored or set aside, and the next start works",
+        promise="the daemon ignores it or sets it aside, and the next start works",
     )
     def _(ground: Ground, file: str = _file, spoil: Callable[[Path], None] = _spoil) -> str:
         ground.scripted()
@@ -191,7 +191,7 @@ def _(ground: Ground) -> str:
 @fault(
     FILES,
     "`state/usage.sqlite` is locked by another program",
-    how="a transaction that lasts, while a client is answered",
+    how="a long transaction, while a client gets an answer",
     promise="requests do not wait for it",
 )
 def _(ground: Ground) -> str:

@@ -19,7 +19,7 @@ HANGS = "The daemon and its commands"
 
 @fault(
     HANGS,
-    "it stands still for good",
+    "the daemon is frozen for good",
     how="SIGSTOP; a command waits 10 to 30 s for it",
     promise="`status` names the process and what to do; `stop --now` ends it and its server",
 )
@@ -53,7 +53,7 @@ def _superseded(ground: Ground, first: list[str], then: list[str]) -> str:
     HANGS,
     "two switches at once",
     how="`switch two`, which loads for an hour, and `switch one` meanwhile",
-    promise="the earlier one ends as superseded, exit code 12; the later one counts",
+    promise="the earlier one ends as superseded, exit code 12; the later one wins",
 )
 def _(ground: Ground) -> str:
     ground.scripted("two", load=3600)
@@ -81,9 +81,9 @@ def _(ground: Ground) -> str:
 
 @fault(
     HANGS,
-    "a start while it stops",
+    "a start while the daemon stops",
     how="`start` during a `stop` that takes 4 s, since the server ignores SIGTERM",
-    promise="the start waits or is refused with the reason; the next one works",
+    promise="the start waits, or is refused with the reason; the next one works",
 )
 def _(ground: Ground) -> str:
     ground.scripted(term="ignore")
@@ -104,7 +104,7 @@ def _(ground: Ground) -> str:
     HANGS,
     "`start --detach` is killed in the middle",
     how="`kill -9` of the command after 0.1 to 4 s, without a daemon; five times",
-    promise="a daemon that has begun goes on, or none has; the next start works or says that it runs",
+    promise="either the daemon started and goes on, or it did not start; the next start works, or says that it runs",
 )
 def _(ground: Ground) -> str:
     ground.scripted()
@@ -119,8 +119,8 @@ def _(ground: Ground) -> str:
 @fault(
     HANGS,
     "`bench` is killed, and no daemon ran before",
-    how="`kill -9` of the command, whose own daemon serves its model",
-    promise="that daemon ends its server, and itself",
+    how="`kill -9` of the command, which started its own daemon for its model",
+    promise="that daemon ends its server and itself",
 )
 def _(ground: Ground) -> str:
     ground.write_profile("one")
@@ -138,7 +138,7 @@ def _(ground: Ground) -> str:
     HANGS,
     "a client waits when the daemon is stopped",
     how="`stop --now` while a request waits for a model that loads for an hour",
-    promise="the client is told so, at once",
+    promise="the client gets an error at once",
 )
 def _(ground: Ground) -> str:
     ground.scripted(sections={"gateway": {"preload": False}}, load=3600)
@@ -156,7 +156,7 @@ def _(ground: Ground) -> str:
     HANGS,
     "a command without a daemon",
     how="`status`, `stop`, `load`, `logs`, `ps`",
-    promise="exit code 3, or what is known without one; no traceback",
+    promise="exit code 3, or what the command knows without one; no traceback",
 )
 def _(ground: Ground) -> str:
     ground.write_profile("one")
@@ -173,7 +173,7 @@ def _(ground: Ground) -> str:
     HANGS,
     "the terminal goes",
     how="SIGHUP to a foreground start's process, and its pipe is closed",
-    promise="it reads its files again and goes on serving",
+    promise="the daemon reads its files again and goes on serving",
 )
 def _(ground: Ground) -> str:
     ground.scripted()
