@@ -55,8 +55,9 @@ class Loads:
     """
     The owner of the gateway (see `GatewayOwner`), which ``gateway`` gives; None until there is one.
 
-    ``begin`` runs a task in the background; a load takes over one of ``survivors`` if it can.  ``prepare`` runs
-    ``goss-supervisor load`` with the words that it gets, which prepares a profile and sends it back as a load.
+    ``begin`` runs a task in the background; a load takes over one of ``survivors`` if it can.  ``prepare``
+    runs ``goss-supervisor load`` with the words that it gets, which prepares a profile and sends it back as
+    a load.
     """
 
     def __init__(

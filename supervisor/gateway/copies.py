@@ -98,7 +98,7 @@ class Successor:
         received = _written(*waits) + more if waits is not None else more
         sock = transport.get_extra_info("socket")
         if transport.is_closing() or sock is None:
-            return
+            return None
         moves = transport.get_extra_info("sslcontext") is None and not transport.get_write_buffer_size()
         try:
             if moves:

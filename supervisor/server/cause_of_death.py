@@ -103,7 +103,9 @@ class Device:
 
     def broken(self, line: str) -> Diagnosis | None:
         """Why it can answer no request any more though it runs, if this line of its log says so."""
-        return _by_sign([sign for sign in self._adapter.signs if sign.breaks], line) if self._adapter else None
+        return (
+            _by_sign([sign for sign in self._adapter.signs if sign.breaks], line) if self._adapter else None
+        )
 
     def degraded(self, plan: LaunchPlan) -> str:
         """What is not as the plan wants it; "" where all is."""

@@ -21,8 +21,8 @@ from supervisor.home.places import generation_lock, make_folders, record_file
 from supervisor.home.records import Record, write_record
 from supervisor.locks import Lock, held_by
 from supervisor.paths import Paths
-from supervisor.profile.definition import Health
 from supervisor.prepare.machine_checks import held_by_servers
+from supervisor.profile.definition import Health
 from supervisor.server.child import take_over
 from supervisor.server.lifecycle_table import State
 from supervisor.server.preflight import who_listens
@@ -182,7 +182,9 @@ async def test_a_survivor_that_is_killed_is_followed_by_a_child_with_the_lock(te
 @promise
 async def test_a_survivor_that_hangs_is_given_no_time_to_load(test, tmp_path):
     asked, found = left(test, tmp_path)
-    hangs = replace(asked, health=Health(start_timeout_seconds=3600, timeout_seconds=0.2, hang_timeout_seconds=1))
+    hangs = replace(
+        asked, health=Health(start_timeout_seconds=3600, timeout_seconds=0.2, hang_timeout_seconds=1)
+    )
     os.kill(found.identity.pid, signal.SIGSTOP)
     outcome = await test.server.take_over(hangs, replace(found, plan=hangs))
     assert outcome.result == "ready"
