@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -29,19 +30,16 @@ def test_a_second_start_is_refused_and_names_who_runs(running_home):
     assert "demo" in second.stderr
 
 
-AT_A_START = {
+BY_NAME = {(each.section, each.name): each for each in FAULTS}
+AT_A_START = [
     (MODEL, "is not there"),
     (MODEL, "is a web page"),
     (PLACE, "the port is taken"),
     (PLACE, "the home is a file"),
-}
+]
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [each for each in FAULTS if (each.section, each.name) in AT_A_START],
-    ids=lambda each: each.name,
-)
+@pytest.mark.parametrize("fault", [BY_NAME[each] for each in AT_A_START], ids=lambda each: each.name)
 def test_what_is_wrong_at_a_start_is_named_as_the_page_of_faults_says(tmp_path, fault):
     if BUILT not in os.environ:
         pytest.skip(f"{BUILT} is not set: run bin/test")
