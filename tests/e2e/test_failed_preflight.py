@@ -32,7 +32,7 @@ def test_a_second_start_is_refused_and_names_who_runs(running_home):
 
 BY_NAME = {(each.section, each.name): each for each in FAULTS}
 AT_A_START = [
-    (MODEL, "is not there"),
+    (MODEL, "does not exist"),
     (MODEL, "is a web page"),
     (PLACE, "the port is taken"),
     (PLACE, "the home is a file"),
