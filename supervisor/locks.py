@@ -116,7 +116,7 @@ def held_by(path: Path) -> dict[str, Any] | None:
     """What the holder of this lock wrote about itself ({} if that cannot be read); ``None`` if it is free."""
     try:
         fd = os.open(path, os.O_RDWR | _CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         return None if _try(fd) else _read(fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -144,6 +145,13 @@ def test_a_daemon_that_promised_nothing_or_is_within_its_promise_is_waited_for(
     with silent_daemon(paths, says=[[{"status": STATUS, **promise}, 1.5, final]]):
         assert main(["load"]) == 0
     assert capsys.readouterr().out == "p is ready at u\n"
+
+
+def test_where_its_folder_is_a_file_nobody_is_there(paths, capsys):
+    shutil.rmtree(paths.runtime)
+    paths.runtime.touch()
+    assert main(["stop", "--now"]) == 3
+    assert "No goss-supervisor daemon is running here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("deaf", [False, True])

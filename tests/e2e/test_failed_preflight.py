@@ -15,7 +15,11 @@ import pytest
 
 from supervisor.model.demo import DEMO_ANSWER
 
-from .conftest import PATIENCE, Home, engine_settings, free_port, is_free
+from ..faults.catalogue import FAULTS
+from ..faults.ground import Ground
+from ..faults.places import PLACE
+from ..faults.starts import MODEL
+from .conftest import BUILT, PATIENCE, Home, engine_settings, free_port, is_free
 from .test_main_job import lives
 
 
@@ -26,37 +30,25 @@ def test_a_second_start_is_refused_and_names_who_runs(running_home):
     assert "demo" in second.stderr
 
 
-def test_a_taken_port_names_its_holder(built_home):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", built_home.port))
-        taken.listen()
-        refused = built_home.start(code=10)
-    assert str(os.getpid()) in refused.stderr
-    assert str(built_home.port) in refused.stderr
+BY_NAME = {(each.section, each.name): each for each in FAULTS}
+AT_A_START = [
+    (MODEL, "does not exist"),
+    (MODEL, "is a web page"),
+    (PLACE, "the port is taken"),
+    (PLACE, "the home is a file"),
+]
 
 
-@pytest.mark.parametrize(
-    ("content", "words", "code"),
-    [
-        (None, "model.path: there is no ", 5),
-        (b"", "empty", 9),
-        (b"<!DOCTYPE html><html>", "HTML", 9),
-        (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs", 9),
-        (b"tjgg" + bytes(100), "ggjt", 9),
-    ],
-)
-def test_a_model_that_is_none_is_named_before_anything_starts(built_home, content, words, code):
-    model = built_home.root / "model.gguf"
-    if content is not None:
-        model.write_bytes(content)
-    refused = built_home.start("demo", "--set", f"model.path={model}", code=code)
-    assert words in refused.stderr
-    assert "Traceback" not in refused.stderr
+@pytest.mark.parametrize("fault", [BY_NAME[each] for each in AT_A_START], ids=lambda each: each.name)
+def test_what_is_wrong_at_a_start_is_named_as_the_page_of_faults_says(tmp_path, fault):
+    if BUILT not in os.environ:
+        pytest.skip(f"{BUILT} is not set: run bin/test")
+    with Ground.fresh(tmp_path / "home") as ground:
+        assert fault.check(ground)
 
 
 def test_an_engine_that_is_not_there_is_an_error_with_a_way_out(built_home):
-    refused = built_home.start("demo", "--set", "engine.path=/no/such/server", code=None)
-    assert refused.returncode in {5, 6}
+    refused = built_home.start("demo", "--set", "engine.path=/no/such/server", code=5)
     assert "/no/such/server" in refused.stderr
     assert "hint:" in refused.stderr
 
@@ -282,23 +274,6 @@ def test_a_full_disk_loses_log_lines_and_nothing_else(built_home, tmp_path_facto
         built_home.run("stop")
     finally:
         subprocess.run(["umount", "-l", full], check=True)
-
-
-def test_a_home_that_cannot_be_written_is_said_plainly(built_home):
-    blocked = built_home.root / "file"
-    blocked.write_text("not a folder")
-    refused = built_home.run(
-        "start",
-        "-p",
-        "demo",
-        "-d",
-        *built_home.settings,
-        env={"GOSS_SUPERVISOR_HOME": str(blocked)},
-        code=None,
-    )
-    assert refused.returncode in {1, 11}
-    assert "Traceback" not in refused.stderr
-    assert str(blocked) in refused.stderr
 
 
 def test_a_home_whose_path_is_too_long_for_a_socket_works(built_home):
