@@ -110,7 +110,8 @@ class Successor:
                 self._pumps.add(Pump(transport, ours, self._pump_over))
         except OSError as error:  # too many open files: this client is lost, and not all
             self.log(logging.WARNING, f"a connection cannot be handed over, and is closed: {error.strerror}")
-            return transport.abort()
+            transport.abort()
+            return
         message = {"connection": len(received), "has_head": has_head, "closes": not moves}
         self._say(message, received, end)
 
@@ -349,7 +350,8 @@ class _Copy:
         if "connection" in message:
             received = await self._exactly(message["connection"])
             if (fd := self._fds.popleft()) is None:
-                return log.warning("a connection is lost at the upgrade: too many open files")
+                log.warning("a connection is lost at the upgrade: too many open files")
+                return
             sock = socket.socket(fileno=fd)
             client = self._host.connected()
             client.has_head, client.closes = message["has_head"], message["closes"]

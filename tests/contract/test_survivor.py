@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from supervisor.home.identity import identify
 from supervisor.home.orphan import MARK_VARIABLE, mark_of
 from supervisor.home.places import generation_lock, make_folders, record_file
 from supervisor.home.records import Record, write_record
+from supervisor.home.unresponsive import end_survivors
 from supervisor.locks import Lock, held_by
 from supervisor.paths import Paths
-from supervisor.profile.definition import Health
 from supervisor.prepare.machine_checks import held_by_servers
+from supervisor.profile.definition import Health
 from supervisor.server.child import take_over
 from supervisor.server.lifecycle_table import State
 from supervisor.server.preflight import who_listens
@@ -182,7 +184,9 @@ async def test_a_survivor_that_is_killed_is_followed_by_a_child_with_the_lock(te
 @promise
 async def test_a_survivor_that_hangs_is_given_no_time_to_load(test, tmp_path):
     asked, found = left(test, tmp_path)
-    hangs = replace(asked, health=Health(start_timeout_seconds=3600, timeout_seconds=0.2, hang_timeout_seconds=1))
+    hangs = replace(
+        asked, health=Health(start_timeout_seconds=3600, timeout_seconds=0.2, hang_timeout_seconds=1)
+    )
     os.kill(found.identity.pid, signal.SIGSTOP)
     outcome = await test.server.take_over(hangs, replace(found, plan=hangs))
     assert outcome.result == "ready"
@@ -288,6 +292,15 @@ def test_what_is_not_wanted_is_ended_and_what_cannot_be_proved_is_left_alone_and
     assert identify(record.identity.pid) == record.identity
     run_story(found_in(paths, record).end(["default"]))
     assert wait_until_gone(record.identity.pid)
+
+
+def test_stop_finds_one_whose_lock_went_with_the_runtime_folder(home):
+    paths, _, record = home
+    write_record(record_file(paths), record)
+    shutil.rmtree(paths.runtime)
+    assert end_survivors(paths, lambda _: None)
+    assert wait_until_gone(record.identity.pid)
+    assert not end_survivors(paths, lambda _: None)
 
 
 def mock_mark():
