@@ -19,8 +19,8 @@ no process and uses no memory until a request or `goss-supervisor load` wakes it
 or stopping, the last request decides what comes next, but a sleep does not undo a stop. A request that a
 later one replaced ends as *superseded*.
 
-A server that an earlier daemon left running is *taken over* without a launch, and ready once it has answered
-([when the supervisor is killed](reliability.md#when-the-supervisor-is-killed)).
+The daemon can *take over* a server that an earlier daemon left running: it launches nothing, and the server
+is ready once it has answered ([when the supervisor is killed](reliability.md#when-the-supervisor-is-killed)).
 
 A lost [worker](cluster.md#when-a-worker-goes) is no crash: the server waits for it while *preparing*, or goes
 on *smaller*, with a plan that needs no worker, as *degraded*; *workers back* leads to the whole plan again.

@@ -35,6 +35,7 @@ NOT_ASKED_FOR = ("colorama", "virtualenv")  # pip takes the markers of this syst
 # python.org's archive has no venv, which the program makes for its engine.
 VENV = 'import sys\nfrom virtualenv import cli_run\n\ncli_run(["--no-download", "--copies", *sys.argv[1:]])\n'
 PATHS = "python313.zip\n.\n..\\site\n..\\project\nimport site\n"
+COMPILED = "Z:\\opt\\windows\\site\\__pycache__"  # kept for the next run, as the view is not
 TESTS = ["tests/unit", "tests/e2e/test_windows.py"]
 STEP_SECONDS = 900.0
 ENVIRONMENT = {
@@ -164,7 +165,8 @@ def test(folder: Path, site: Path, arguments: list[str]) -> int:
         "--hypothesis-profile=brief",
         *arguments,
     ]
-    command = view(folder, site, ["wine", "/opt/windows/cp313/python.exe", "-m", "pytest", *words])
+    python = ["wine", "/opt/windows/cp313/python.exe", "-X", f"pycache_prefix={COMPILED}"]
+    command = view(folder, site, [*python, "-m", "pytest", *words])
     certificates = os.environ.get("PIP_CERT") or ssl.get_default_verify_paths().cafile
     with subprocess.Popen(
         command,

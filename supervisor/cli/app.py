@@ -50,7 +50,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "Run another profile in place of the main one.",
         ),
         "reload": ("control_commands", "Read the profile again; restart only if something changed."),
-        "upgrade-daemon": ("control_commands", "Give the running daemon this version; models stay loaded."),
+        "upgrade-daemon": (
+            "control_commands",
+            "Bring the running daemon to this version; models stay loaded.",
+        ),
         "load": ("control_commands", "Load a profile next to the running ones."),
         "unload": ("control_commands", "Unload a server; the next request loads it again."),
         "ps": ("status", "Show each server in one line."),

@@ -122,7 +122,7 @@ _svg_option = click.option(
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),
-    help="Begin no row of a profile after so long; a row takes three runs.",
+    help="Start no new row of a profile after this time; a row takes three runs.",
 )
 @click.option("--polite", is_flag=True, help="Give way to the requests of others; else they wait.")
 @json_option

@@ -191,10 +191,10 @@ def unload(name: str | None, as_json: bool) -> int:
 @json_option
 def upgrade_daemon(*, as_json: bool) -> int:
     """
-    Have the running daemon become this version of the program; models stay loaded.
+    Bring the running daemon to this version of the program; models stay loaded.
 
-    Its pid, its addresses and its clients' connections stay, and answers under way go on.  If this version
-    cannot take over, the daemon goes on as it is.
+    It keeps its pid, its addresses and its clients' connections, and answers under way go on.  If this
+    version cannot take over, the daemon goes on unchanged.
     """
     done = upgraded(Paths.from_environment())
     if as_json:
@@ -232,8 +232,8 @@ def _ended(paths: Paths, why: str) -> client.Message:
 
 def _stopped(paths: Paths, progress: Progress, *, now: bool) -> client.Message:
     """
-    The daemon's answer to the request; its process ends right after, and its lock tells when.  Without one,
-    what an earlier one left running is ended.
+    The daemon's answer to the request; its process ends right after, and its lock tells when.  Without a
+    daemon, ends the servers that an earlier one left running.
     """
     try:
         answer = client.ask(paths, {"op": "stop", "now": now})

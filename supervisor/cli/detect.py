@@ -261,7 +261,7 @@ def _fit_json(fit: Fit, hardware: Hardware, store: ProfileStore) -> dict[str, ob
 
 
 def speed_in_words(profile: Profile, hardware: Hardware, store: ProfileStore) -> str:
-    """What was reported for such machines with this model."""
+    """The speed that was reported for this model on such machines."""
     speed = _speed(profile, hardware, store)
     return "not reported" if speed is None else f"{speed:g} tokens/s reported"
 

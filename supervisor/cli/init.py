@@ -38,15 +38,15 @@ DEFAULT_NAME = "mine"
     "--for",
     "purpose",
     type=click.Choice(get_args(Purpose)),
-    help="What the model is for. On a terminal it asks which of those that suit the machine; else it takes "
-    "the first.",
+    help="What the model is for. On a terminal you choose from those that suit this machine; elsewhere it "
+    "takes the first.",
 )
 def init(name: str | None, purpose: Purpose | None) -> None:
     """
     Write a profile for this machine, with a comment on each value.
 
-    It extends the profile that fits best; profile new does the same.  Without NAME it is called "mine", or
-    "code" or "embedding" with --for.  Nothing is overwritten.
+    It extends the profile that fits best, as profile new does.  Without NAME it is called "mine"; with --for
+    code or --for embedding, it is called "code" or "embedding".  It overwrites nothing.
     """
     usual = DEFAULT_NAME if purpose in {None, "chat"} else purpose
     write_starter(name or usual or DEFAULT_NAME, purpose)
@@ -65,7 +65,7 @@ def write_starter(name: str, purpose: Purpose | None = None) -> None:
     click.echo(f"change it  goss-supervisor profile edit {name}", err=True)
     click.echo(f"try it     goss-supervisor plan {name}", err=True)
     if purpose == "embedding":
-        click.echo(f"serve it   goss-supervisor serve add {name}, next to the model for chats", err=True)
+        click.echo(f"serve it   goss-supervisor serve add {name}   (next to a chat model)", err=True)
     click.echo(f"start it   goss-supervisor start --profile {name}", err=True)
 
 
@@ -112,9 +112,9 @@ def _best(paths: Paths, hardware: Hardware) -> tuple[Profile, str]:
 
 def _chosen(purpose: Purpose, hardware: Hardware, store: ProfileStore) -> tuple[Profile, str]:
     """
-    Of the shipped ones, the first that suits, or what somebody chooses on a terminal; with the reason.
+    The shipped profile that suits best, or the user's choice on a terminal; with the reason.
 
-    Raises NotFound where none does.
+    Raises NotFound where none suits.
     """
     shipped = store.shipped()
     ranking = rank_stored(shipped, hardware)
@@ -125,13 +125,13 @@ def _chosen(purpose: Purpose, hardware: Hardware, store: ProfileStore) -> tuple[
             f"No profile for {purpose} fits this machine.", hint="goss-supervisor detect shows why."
         )
     base = _asked(bases, hardware, store) if sys.stdin.isatty() and sys.stderr.isatty() else bases[0]
-    why = f"the first for {purpose}; {reasons[base.name]}" if base is bases[0] else f"chosen for {purpose}"
+    why = f"the best for {purpose}; {reasons[base.name]}" if base is bases[0] else f"chosen for {purpose}"
     click.echo(f"extends    {base.name}: {why}", err=True)
     return resolve(base.name, store), why
 
 
 def _asked(bases: tuple[Profile, ...], hardware: Hardware, store: ProfileStore) -> Profile:
-    """The only question, where there is more than one."""
+    """The user's choice; asks only if there is more than one."""
     if len(bases) == 1:
         return bases[0]
     rows = [

@@ -195,7 +195,7 @@ def _story(outcome: dict[str, Any], status: dict[str, Any]) -> str:
 
 
 def upgraded(paths: Paths) -> dict[str, Any]:
-    """What the daemon says when it is this version.  Raises SupervisorError where it goes on as it was."""
+    """What the daemon says once it runs this version.  Raises SupervisorError if it goes on unchanged."""
     answer: client.Message = {}
     with waiting_for_the_daemon("upgrading the daemon") as progress:
         for answer in client.stream(paths, {"op": "upgrade", "program": own_program("supervisor.daemon")}):
@@ -206,5 +206,5 @@ def upgraded(paths: Paths) -> dict[str, Any]:
 
 
 def upgrade_line(done: Mapping[str, Any]) -> str:
-    versions = "again" if done["from"] == done["to"] else f"in place of {done['from']}"
-    return f"the daemon (pid {done['pid']}) is version {done['to']}, {versions}; it took {done['seconds']} s"
+    versions = "as before" if done["from"] == done["to"] else f"upgraded from {done['from']}"
+    return f"the daemon (pid {done['pid']}) is version {done['to']}, {versions}, after {done['seconds']} s"

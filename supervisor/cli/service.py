@@ -119,13 +119,13 @@ def stop(*, scope: str | None) -> None:
 
 @service.command("restart")
 @scope_option
-@click.option("--full", is_flag=True, help="Stop and start it, which loads the model again.")
+@click.option("--full", is_flag=True, help="Always stop and start it, which loads the model again.")
 def restart(*, scope: str | None, full: bool) -> None:
     """
-    Give the service this version of the program, as after an upgrade.
+    Restart the service with this version of the program, for instance after an upgrade.
 
-    Models stay loaded, and clients do not notice, where that can be done (see upgrade-daemon); else, and
-    with --full, the service is stopped and started.
+    If possible, it upgrades in place (see upgrade-daemon): models stay loaded, and clients do not notice.
+    Otherwise, and with --full, it stops and starts the service.
     """
     manager, meant = chosen(sys.platform), scope_of(scope)
     if not full and _is_upgraded(manager, meant):
@@ -212,7 +212,7 @@ def prepare(*, profile: str, is_default: bool, yes: bool, settings: tuple[str, .
 
 
 def _is_upgraded(manager: ServiceManager, scope: ServiceScope) -> bool:
-    """Whether its daemon is this version now; says why not."""
+    """Whether its daemon now runs this version; if not, says why."""
     paths, found = paths_of(home_of(scope)), manager.status(Service(scope))
     if not found.running:
         return False
@@ -224,7 +224,7 @@ def _is_upgraded(manager: ServiceManager, scope: ServiceScope) -> bool:
     except SupervisorError as error:
         why = str(error)
     if why:
-        click.echo(f"not in place, so it is stopped and started: {why}", err=True)
+        click.echo(f"stopping and starting the service, since an upgrade in place fails: {why}", err=True)
         return False
     click.echo(line)
     click.echo(f"for changed profiles: goss-supervisor reload, or {again('restart', scope)} --full", err=True)

@@ -111,7 +111,7 @@ def _watch(paths: Paths, *, verbose: bool, as_json: bool) -> int:
 
 
 def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
-    """No daemon: what its record says of the last one is still worth knowing."""
+    """No daemon: its record still tells how the last one ended, and some of its servers may still run."""
     from ..home.orphan import SURVIVOR_HINT, left_running  # noqa: PLC0415 - as below
     from ..home.records import read_record  # noqa: PLC0415 - only here, and ``status`` should be quick
 
@@ -245,10 +245,10 @@ def _peers(peers: Sequence[StatusDocument]) -> Iterator[str]:
 
 
 def _of_another_version(version: str) -> Iterator[str]:
-    """After an upgrade: the daemon that runs is the old one, until it is told."""
+    """After an upgrade the old daemon runs on until `upgrade-daemon` or a restart."""
     if version != __version__:
-        yield f"          is still version {version}, this program is version {__version__}; to replace it,"
-        yield "          with its models loaded: goss-supervisor upgrade-daemon, or service restart"
+        yield f"          is still version {version}, this program is version {__version__}; to upgrade it"
+        yield "          and keep its models loaded: goss-supervisor upgrade-daemon, or service restart"
 
 
 def _update(now: StatusDocument) -> Iterator[str]:

@@ -51,7 +51,7 @@ class ControlSocket:
         return self._server.sockets[0].fileno()
 
     def let_go(self) -> None:
-        """Serve nobody any more; in a copy, another process does."""
+        """Serve no client any more; in a copy, another process does."""
         if self._server is not None:
             self._server.close()
             self._server = None

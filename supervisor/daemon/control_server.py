@@ -40,7 +40,7 @@ class Control:
     """
     Answers requests about the servers; ``update_check`` is the last one, ``shut_down(now)`` ends the daemon.
     ``gateway`` is asked to launch plans with their address, and about what clients do; ``loads`` to run
-    others beside the main server's; ``hardware`` how full the memories are.  ``upgrade`` is set by the owner.
+    others next to the main server; ``hardware`` how full the memories are.  The owner sets ``upgrade``.
     """
 
     upgrade: Callable[[tuple[str, ...], int], AsyncIterator[ControlMessage]]
@@ -128,7 +128,7 @@ class Control:
             under_way.remove(request.op)
 
     def let_go(self) -> None:
-        """In a copy (see `upgrade`): nobody is answered here any more."""
+        """In a copy (see `upgrade`): answer no request any more."""
         self.hardware.let_go()
         self._over = True
         self.changed()

@@ -58,7 +58,7 @@ class Daemon:
 
     ``lock`` is the home's.  `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
-    for newer engines; ``is_service``: nobody who could correct the address looks on; ``survives``: its
+    for newer engines; ``is_service``: no user watches who could correct the address; ``survives``: its
     servers may outlive it.  ``handover`` is what another version left in this process, and ``write_log``
     blocks until the log is written.
     """
@@ -201,7 +201,7 @@ class Daemon:
         return await self._ended()
 
     async def _look_at_survivors(self, plan: LaunchPlan, listen: Listen | None) -> None:
-        """Those that are wanted are taken over when they are launched; the others end, and free memory."""
+        """A launch takes over the survivors that are wanted; the others end here, and free memory."""
         survivors = self._loads.survivors
         await survivors.look()
         offered = {each.profile for each in listen.offers} - {plan.profile} if listen else set()
@@ -213,13 +213,16 @@ class Daemon:
             await survivors.end([SERVER])
 
     async def _resume(self, handed: Handover) -> None:
-        """Go on where the former program stopped (see `upgrade`), and tell who asked for that."""
+        """
+        Go on where the former program stopped (see `upgrade`), and answer the client that asked for it once
+        all that served serves again.  A load goes on as long as it takes.
+        """
         self._notifier.ready()
-        decided = [take_back(self._fleet.restore(each.name), each) for each in handed.servers]
+        decided = [(each, take_back(self._fleet.restore(each.name), each)) for each in handed.servers]
         await self._fleet.passed()
         if handed.gateway is not None:
             await self._gateway.resume(handed.gateway)
-        outcomes = [await each for each in decided if each is not None]
+        outcomes = [await future for each, future in decided if future is not None and each.served]
         tell_of_upgrade(handed, outcomes)
         await self._stop_asked.wait()
         return await self._ended()

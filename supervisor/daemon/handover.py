@@ -1,8 +1,8 @@
 """
 What a daemon hands over to the program that takes its place in the same process (see `upgrade`).
 
-It has secrets, so it is in memory only: a file without a name, whose descriptor the new program inherits.
-A newer version reads what an older one wrote, so a field that is added has a default.
+It has secrets, so it is only in memory: a file without a name, whose descriptor the new program inherits.
+A newer version reads what an older one wrote, so each new field needs a default.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .service_notify import Notify, ServiceNotifier
 
 SCHEMA = 1
 CHECK, RESUME = "--check-handover", "--resume"
-"""Words of the daemon's command line: say whether what comes on stdin could be taken, and take it."""
+"""Options of the daemon's command line: check whether it could take the handover on stdin, and take it."""
 
 RestingState = Literal["stopped", "sleeping", "failed"]
 _RESTS: Mapping[State, RestingState] = {
@@ -79,11 +79,15 @@ class HandedServer:
     failure_tail: tuple[str, ...] = ()
     failed_at: float | None = None
 
+    @property
+    def served(self) -> bool:
+        return self.process is not None and self.process.ready_since is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Handover:
     """
-    All of it.  ``asked_fd`` is the connection of who asked for the upgrade; the new program answers there.
+    All of it.  ``asked_fd`` is the connection that asked for the upgrade; the new program answers there.
     ``notify`` is the address of the service manager.
     """
 
@@ -131,14 +135,14 @@ def written(handover: Handover) -> bytes:
 
 
 def read_handover(data: bytes) -> Handover:
-    """Raises SupervisorError for what this version cannot take, with the reason."""
+    """Raises SupervisorError, with the reason, if this version cannot take it."""
     try:
         document = parse(data)
         if document.get("schema") != SCHEMA:
             raise Malformed([f"its schema is {document.get('schema')!r}, not {SCHEMA}"])
         found = decode(Handover, document)
     except ValueError as error:
-        raise SupervisorError(f"What the daemon hands over cannot be read: {error}.") from None
+        raise SupervisorError(f"This version cannot read what the daemon hands over: {error}.") from None
     for each in found.servers:
         launched = each.process.launched if each.process else None
         for plan in filter(None, (each.plan, launched)):
@@ -149,7 +153,7 @@ def read_handover(data: bytes) -> Handover:
 
 
 def take_handover(text: str) -> Handover:
-    """The same, for the new program: the descriptors are its own from now on."""
+    """The same in the new program, which owns the descriptors from now on."""
     handover = read_handover(text.encode())
     for each in handover.descriptors:
         os.set_inheritable(each, False)
@@ -213,7 +217,7 @@ def hand_over(instance: Instance, keep: Callable[[int], int]) -> HandedServer:
 if sys.platform == "win32":
 
     def _process_of(_server: Server, _keep: Callable[[int], int]) -> RunningProcess | None:
-        """Nothing is handed over there."""
+        """Windows hands nothing over."""
 
 else:
     import fcntl

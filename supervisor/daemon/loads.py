@@ -55,9 +55,8 @@ class Loads:
     """
     The owner of the gateway (see `GatewayOwner`), which ``gateway`` gives; None until there is one.
 
-    ``begin`` runs a task in the background; ``survivors`` are taken over rather than launched anew.
-    ``prepare`` runs ``goss-supervisor load`` with the words that
-    it gets, which prepares a profile and sends it back as a load.
+    ``begin`` runs a task in the background; a load takes over one of ``survivors`` if it can.  ``prepare`` runs
+    ``goss-supervisor load`` with the words that it gets, which prepares a profile and sends it back as a load.
     """
 
     def __init__(
@@ -187,7 +186,7 @@ class Loads:
             if outcome.result in _WELL and self._fleet().having(profile) is None:
                 await self._load(profile, "--no-evict")
             self.loading.remove(profile)
-        await self.survivors.end(self.survivors.profiles)  # what nobody could load runs no longer
+        await self.survivors.end(self.survivors.profiles)  # those that no load took over
 
     def evicted_for(self, profile: str) -> frozenset[str]:
         """The servers that were unloaded for this profile and have not been loaded since, by name."""
@@ -259,7 +258,7 @@ class Loads:
 
 
 def _why_not(answer: Answer) -> str:
-    """Those who wait for a load in whose place something else was asked for get what comes of that."""
+    """Who waits for a superseded load gets the outcome of the request that replaced it."""
     return "" if (answer.get("outcome") or {}).get("result") == "superseded" else why_not(answer)
 
 

@@ -2,14 +2,14 @@
 Upgrade in place: another version of the program takes this process over, with all that it holds.
 
 1. It waits until nothing changes: no start, load, stop, job or hold is under way.
-2. The new program proves, in a process of its own, that it can be imported and reads what it will get.  If it
-   does not within a bound, nothing has happened.
+2. The new program proves, in a separate process, that it can be imported and can read what it will get.  If
+   it does not do so in time, the daemon goes on unchanged.
 3. If clients are connected, this process forks.  The child, its *copy*, finishes the answers under way (see
    `gateway.copies`); it has no threads, writes no files, and ends with the daemon.
 4. exec: the same pid, so the same children, and the descriptors that are handed over (see `handover`): the
    sockets of gateway and control socket, whose backlog holds newcomers, the locks, and the servers' output.
-   If it fails, the copy goes, and this process goes on with all that it has.
-5. The new program takes the servers over as survivors, and answers who asked for the upgrade.
+   If it fails, the copy ends, and this process goes on with all that it has.
+5. The new program takes over the servers as survivors, and answers the client that asked for the upgrade.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ CHECK_SECONDS = 30.0
 WRITE_SECONDS = 5.0
 LOOK_SECONDS = 0.1  # between two looks whether something is under way
 SAY_SECONDS = 4.0
-INSTEAD = "goss-supervisor stop, then start it again: that loads the model again."
-GOES_ON = f"The daemon goes on as it is.  Instead: {INSTEAD}"
+INSTEAD = "goss-supervisor stop, then goss-supervisor start: that loads the model again."
+GOES_ON = f"The daemon goes on unchanged.  To upgrade it another way: {INSTEAD}"
 
 UpgradeMessage = dict[str, Any]
 SIGNALS: tuple[signal.Signals, ...] = ()
@@ -72,12 +72,12 @@ class UpgradedControl(Protocol):
         """The requests under way that change something, or hold a server."""
 
     def let_go(self) -> None:
-        """In a copy: nobody is answered here any more."""
+        """In a copy: answer no request any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonFacts:
-    """What the daemon was told at its start, and when that was."""
+    """The options of the daemon's start, and its time."""
 
     started: float
     is_foreground: bool
@@ -86,7 +86,7 @@ class DaemonFacts:
 
 @dataclass(frozen=True, slots=True)
 class DaemonParts:
-    """What a daemon consists of; ``tasks`` are those in the background."""
+    """The parts of a daemon; ``tasks`` run in the background."""
 
     facts: DaemonFacts
     lock: Lock
@@ -113,10 +113,10 @@ class DaemonParts:
         if self.loads.loading:
             return f"the load of {self.loads.loading[0]}"
         gateway = self.gateway.gateway
-        return "the upgrade before" if gateway is not None and gateway.copies.are_speaking else ""
+        return "the previous upgrade" if gateway is not None and gateway.copies.are_speaking else ""
 
     async def write_all(self) -> None:
-        """What is in memory only and belongs on the disk; one that hangs holds nothing up."""
+        """Write to disk what is only in memory; a disk that hangs delays nothing."""
         with suppress(TimeoutError):
             async with asyncio.timeout(WRITE_SECONDS):
                 await self.gateway.write_usage()
@@ -160,7 +160,7 @@ class DaemonParts:
 
 
 class _Passing(logging.Handler):
-    """Of a copy: the daemon logs what it has to say."""
+    """Of a copy: sends its log lines to the daemon."""
 
     def __init__(self, say: Callable[[int, str], None]) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class _Passing(logging.Handler):
 
 
 def tell_of_upgrade(handed: Handover, outcomes: Iterable[Outcome]) -> None:
-    """In the new program: to the log, and to who asked for it."""
+    """In the new program: tell the log, and the client that asked for the upgrade."""
     seconds = round(time.time() - handed.began, 2)
     log.info(
         "upgraded in place from version %s to %s in %.2f s", handed.version, __version__, seconds,
@@ -244,18 +244,18 @@ else:
             raise SupervisorError(f"The new program cannot be run: {error}.", hint=GOES_ON) from error
         with suppress(ValueError, TypeError, KeyError):
             return str(json.loads(ran.stdout)["version"])
-        raise SupervisorError(f"The new program cannot go on with what runs: {_why(ran)}.", hint=GOES_ON)
+        raise SupervisorError(f"The new program cannot take over: {_why(ran)}.", hint=GOES_ON)
 
     def _why(ran: subprocess.CompletedProcess[bytes]) -> str:
         with suppress(ValueError, TypeError, KeyError):
             return str(json.loads(ran.stdout)["error"]).rstrip(".")
         said = ran.stderr.decode(errors="replace").strip().splitlines()
-        return said[-1].rstrip(".") if said else f"it ended with {ran.returncode}, without a word"
+        return said[-1].rstrip(".") if said else f"it ended with exit code {ran.returncode} and said nothing"
 
     async def _exec(daemon: DaemonParts, program: Sequence[str], connection: int, began: float) -> None:
         """
-        Nothing else runs in this process meanwhile.  Comes back in nobody: not in the new program, and the
-        copy ends here.
+        Nothing else runs in this process meanwhile.  If all goes well, it returns in no process: the exec
+        replaces the daemon, and the copy ends here.
         """
         kept, copy = KeptDescriptors(), None
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -301,17 +301,17 @@ else:
             self.end = ours.detach()
 
         def undo(self) -> None:
-            """There is no new program: the copy ends."""
+            """The exec failed, so the copy must end."""
             os.write(self._tells, b"x")
             os.close(self._tells)
             os.close(self.end)
             os.waitpid(self.pid, 0)
 
     async def _be_copy(daemon: DaemonParts, end: int) -> NoReturn:
-        """Whatever goes wrong, the daemon's part must not be done twice."""
+        """Never returns: the copy must not go on as a second daemon, even after an error."""
         try:
             loop = asyncio.get_running_loop()
-            for number in SIGNALS:  # the daemon gets them too, and ends us if that is meant
+            for number in SIGNALS:  # the daemon gets them too, and ends us if it stops
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -73,10 +73,10 @@ def speed_findings(runs: Iterable[Run]) -> Iterator[Finding]:
     last = {run.profile: run for run in with_notes(runs)}
     slow = [run for run in last.values() if run.note]
     for run in slow:
-        fix = f"goss-supervisor history {run.profile}; then look for other programs, swapping and heat."
-        yield Finding("speed", "warning", f"{run.profile} {run.note}, at its last run.", fix)
+        fix = f"goss-supervisor history {run.profile} shows all runs; look for other programs, swaps, heat."
+        yield Finding("speed", "warning", f"In its last run, {run.profile} {run.note}.", fix)
     if last and not slow:
-        yield Finding("speed", "ok", "No model loaded or answered more slowly than usual at its last run.")
+        yield Finding("speed", "ok", "No model loaded or answered more slowly than usual in its last run.")
 
 
 def _keys(paths: Paths) -> Iterator[Finding]:

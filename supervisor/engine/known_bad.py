@@ -29,7 +29,7 @@ _MIXED_CACHES = (
     ("bf16", "|f16|q8_0|q4_0"),
 )
 """Of K and V, where both have kernels, but not together."""
-_ONE_CACHE = "set cache-type-k and cache-type-v to the same of f16, q8_0 and q4_0"
+_ONE_CACHE = "set cache-type-k and cache-type-v to the same type: f16, q8_0 or q4_0"
 
 
 _CONVERTS = 11434
@@ -125,8 +125,8 @@ TABLE = (
         options={"spec-type": _MTP, "parallel": rf"|-1|auto|{_SEVERAL}"},
     ),
     KnownBad(
-        "a request with an image crashes the server, or is answered 500, where the draft reads the states of "
-        "its model",
+        "a request with an image crashes the server or gets a 500, since the draft reads the states of its "
+        "model",
         "set model.projector: off, or leave model.draft out",
         "#25144, #24669, #22105",
         options={"spec-type": _STATES, "mmproj": ".+"},
@@ -214,7 +214,7 @@ TABLE = (
     ),
     *(
         KnownBad(
-            "the GPU has no flash attention for two cache types: the CPU computes it, 30 times slower",
+            "the GPU has no flash attention for unequal cache types: the CPU computes it, 30 times slower",
             _ONE_CACHE,
             "#27150; measured on an RTX 4090",
             before=_CONVERTS,
@@ -236,7 +236,7 @@ TABLE = (
     ),
     *(
         KnownBad(
-            "the GPU has no flash attention for two cache types, and converts all of it for each token",
+            "the GPU has no flash attention for unequal cache types, and converts all of it for each token",
             _ONE_CACHE,
             "#28079; fattn.cu of b11434",
             since=_CONVERTS,
@@ -259,7 +259,7 @@ TABLE = (
     ),
     *(
         KnownBad(
-            "Metal has no flash attention for two cache types, and the CPU computes it",
+            "Metal has no flash attention for unequal cache types, and the CPU computes it",
             _ONE_CACHE,
             "ggml-metal-device.m of b11434",
             flavours=("metal",),

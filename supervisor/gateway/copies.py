@@ -2,8 +2,8 @@
 How the connections of clients outlive an upgrade in place (`daemon.upgrade`).
 
 At the upgrade the daemon forks.  The daemon becomes the new program; the child, its *copy*, only finishes the
-answers that are under way.  Each connection that is not being answered goes to the daemon as a descriptor,
-with what has come of a request, and is served there as if it had just been accepted: idle ones, requests that
+answers under way.  Each connection without one goes to the daemon as a descriptor, with what has arrived of a
+request; the daemon serves it as if it had just accepted it: idle ones, requests that
 wait, uploads once they are whole, and all others when their answer is over.  TLS cannot move, nor can bytes
 that a slow client has not taken: for such a connection the daemon gets one end of a pair of sockets, and the
 copy passes on the bytes between the other end and the client.
@@ -116,7 +116,7 @@ class Successor:
         self._say(message, received, end)
 
     def ended(self, number: int, request: RequestRecord | None = None) -> None:
-        """It is not under way here any more; ``request`` is None for one that the daemon has now."""
+        """It is over here; ``request`` is None if the daemon has it now."""
         self._say({"ended": number, "request": asdict(request) if request else None})
 
     def log(self, level: int, text: str) -> None:
@@ -127,7 +127,7 @@ class Successor:
         self._more.set()
 
     async def finished(self) -> None:
-        """Comes back when nothing is left to be said or passed on."""
+        """Returns when nothing is left to send or pass on."""
         while self._messages or self._pumps:
             self._stirred.clear()
             await self._stirred.wait()
@@ -263,7 +263,7 @@ class CopyHost(Protocol):
 
 
 class Copies:
-    """All that are not over, of earlier upgrades; ``count_in`` hears of each request that one answers."""
+    """The copies of earlier upgrades that still run; ``count_in`` gets each request that one answers."""
 
     def __init__(self, host: CopyHost, count_in: Callable[[Ticket], None]) -> None:
         self._host, self._count_in = host, count_in
@@ -288,7 +288,7 @@ class Copies:
         return [copy.process for copy in self._copies]
 
     def cut(self, server: str, why: str) -> None:
-        """This server is about to go."""
+        """Cut off answers of this server, which is about to end."""
         for copy in self._copies:
             copy.say({"cut": server, "why": why})
 

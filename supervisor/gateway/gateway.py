@@ -381,7 +381,7 @@ class Gateway:
         return successor
 
     async def answered(self) -> None:
-        """In a copy: comes back when all its clients have their answers, or are the daemon's."""
+        """In a copy: returns when all its clients have their answers, or have gone to the daemon."""
         assert self.successor is not None
         await self._connections.empty.wait()
         await self.successor.finished()

@@ -110,5 +110,5 @@ class RequestBooks:
         self._kept()
 
     def note_refused(self, head: Head, context: RequestContext, trouble: Trouble, asked: str = "") -> None:
-        """It is over before anything was done for it."""
+        """Record a request that was refused at once."""
         self.keep(refused(head, context, trouble, asked))

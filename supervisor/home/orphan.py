@@ -99,8 +99,8 @@ class GenerationLock:
 
 def left_running(paths: Paths) -> list[tuple[Record, Identity]]:
     """
-    Of the servers whose process lives, holds its lock and is proved to be of this home: without a daemon
-    those that an earlier one left.
+    The servers whose process lives, holds its lock and is proved to be of this home: without a daemon, those
+    that an earlier one left.
     """
     found = []
     for name in (SERVER, *other_servers(paths)):
@@ -124,7 +124,7 @@ def is_left(paths: Paths, name: str) -> bool:
 
 
 def refuse_beside_survivors(paths: Paths) -> None:
-    """For what needs the memory for itself, without a daemon.  Raises AlreadyRunning."""
+    """For commands that need the memory for themselves, without a daemon.  Raises AlreadyRunning."""
     for record, identity in left_running(paths)[:1]:
         raise AlreadyRunning(
             f"{record.profile} still runs, though its daemon was killed (pid {identity.pid}).",

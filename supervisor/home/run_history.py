@@ -43,7 +43,7 @@ def runs_in(found: Iterable[HomeEvent]) -> Iterator[Run]:
     for event in found:
         server = event.get("server")
         if event["kind"] == "daemon":
-            open_.clear()  # its servers end with it; how, it told, or was killed
+            open_.clear()  # runs of an earlier daemon: it recorded how they ended, or was killed
         elif isinstance(server, str) and _text(event, "state") in SERVES and "digest" in event:
             if not event.get("trial"):
                 runs.append(_begun(event, server))

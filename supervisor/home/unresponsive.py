@@ -66,7 +66,7 @@ def end_daemon(paths: Paths, say: Callable[[str], None]) -> None:
 
 def end_survivors(paths: Paths, say: Callable[[str], None]) -> str:
     """
-    End the servers that a daemon left which was killed; their profiles, in words, "" where there is none.
+    End the servers that a killed daemon left; returns their profiles in words, "" if there is none.
     Raises StartFailed where it cannot be proved who holds a server's lock.
     """
     from .orphan import end_all_left, is_left, left_running  # noqa: PLC0415 - as above

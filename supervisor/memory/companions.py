@@ -25,10 +25,7 @@ from .weights import layer_of
 DRAFT_FILE, PROJECTOR_FILE = "spec-draft-model", "mmproj"
 """The options that name them."""
 # what a draft has options of its own for, which do not follow the model's; the device does
-_OWN = {
-    "cache-type-k": "spec-draft-type-k",
-    "cache-type-v": "spec-draft-type-v",
-}
+_OWN = {"cache-type-k": "spec-draft-type-k", "cache-type-v": "spec-draft-type-v"}
 _OWN_PLACES = {
     "gpu-layers": "spec-draft-ngl",
     "cpu-moe": "spec-draft-cpu-moe",
@@ -74,7 +71,7 @@ def with_companions(
         head = head_of(model)
         draft = account_of(head, draft_options(options, in_file=False))
         draft = replace(draft, accounts=tuple(replace(each, weights=Figure(0)) for each in draft.accounts))
-        ledger = _with_draft(ledger, draft, "what the head for several tokens keeps and computes")
+        ledger = _with_draft(ledger, draft, "the context and buffer of the head for several tokens")
     if beside.projector:
         ledger = _with_projector(ledger, beside.projector, Reader(options))
     return ledger
@@ -118,30 +115,22 @@ def _moved(tensor: TensorInfo, first: int) -> TensorInfo:
 
 def _with_draft(ledger: Ledger, draft: Ledger, what: str) -> Ledger:
     """The process and the runtime of a GPU are there already."""
-    taken = tuple(_of_draft(each) for each in draft.accounts)
-    accounts = tuple(_plus(*both) for both in zip(ledger.accounts, taken, strict=True))
-    total = sum(each.bytes for each in taken)
-    notes = (*ledger.notes, *draft.notes, f"{what} takes {size(total)} of it")
+    taken = [_of_draft(each) for each in draft.accounts]
+    accounts = tuple(_plus(each, *more) for each, more in zip(ledger.accounts, taken, strict=True))
+    total = sum(needed for needed, _ in taken)
+    notes = (*ledger.notes, *draft.notes, f"{what} takes {size(total)} of that")
     return replace(ledger, accounts=accounts, notes=tuple(dict.fromkeys(notes)))
 
 
-@dataclass(frozen=True, slots=True)
-class CompanionBytes:
-    """Of one memory; ``anonymous_bytes`` as of an `Account`."""
-
-    bytes: int
-    anonymous_bytes: int
+def _of_draft(account: Account) -> tuple[int, int]:
+    """The bytes that it needs of this memory, and how many of them are anonymous."""
+    other = account.other.bytes
+    return account.needed_bytes - other, max(0, account.anonymous_bytes - other)
 
 
-def _of_draft(account: Account) -> CompanionBytes:
-    return CompanionBytes(
-        account.needed_bytes - account.other.bytes, max(0, account.anonymous_bytes - account.other.bytes)
-    )
-
-
-def _plus(account: Account, taken: CompanionBytes) -> Account:
-    other = Figure(account.other.bytes + taken.bytes, account.other.source)
-    return replace(account, other=other, anonymous_bytes=account.anonymous_bytes + taken.anonymous_bytes)
+def _plus(account: Account, needed_bytes: int, anonymous_bytes: int) -> Account:
+    other = Figure(account.other.bytes + needed_bytes, account.other.source)
+    return replace(account, other=other, anonymous_bytes=account.anonymous_bytes + anonymous_bytes)
 
 
 def _with_projector(ledger: Ledger, projector: Model, read: Reader) -> Ledger:
@@ -157,18 +146,17 @@ def _with_projector(ledger: Ledger, projector: Model, read: Reader) -> Ledger:
     )
     total, place = found.weights + found.largest, _projector_place(ledger, read)
     accounts = tuple(
-        _plus(each, CompanionBytes(total, total)) if each.pool.name == place else each
-        for each in ledger.accounts
+        _plus(each, total, total) if each.pool.name == place else each for each in ledger.accounts
     )
     where = "in RAM" if place == RAM else f"on {place}"
-    less = f", {size(found.largest - found.compute)} of it from the first large picture on"
+    less = f", {size(found.largest - found.compute)} of it from the first large image on"
     notes = [
         *ledger.notes,
         f"the projector takes {size(total)} {where}{less * (found.largest > found.compute)}",
     ]
     if not found.is_known:
         notes.append(
-            "What this kind of projector computes was not measured: of sound only weights are counted."
+            "The buffer of this kind of projector was not measured; for sound, only the weights are counted."
         )
     return replace(ledger, accounts=accounts, notes=tuple(notes))
 

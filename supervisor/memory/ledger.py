@@ -39,8 +39,8 @@ def account(
 
 def _of_lazy(weight: Weight) -> str:
     return (
-        f"{weight.tensor.name} stays in the file ({size(weight.size_bytes)}), of which a token reads a few "
-        "rows (lazy-mode): it needs no memory, but a disk that is fast at small reads."
+        f"{weight.tensor.name} ({size(weight.size_bytes)}) stays in the file and needs no memory "
+        "(lazy-mode). A token reads a few rows of it, so the disk must be fast at small reads."
     )
 
 
@@ -136,8 +136,8 @@ def _of_model(model: Model, settings: Settings) -> Iterator[str]:
         more = replace(settings, outputs=settings.ubatch - settings.outputs)
         if spared := logits_bytes(model, more):
             yield (
-                f"That tool computes the logits of a whole batch, and a server those of {settings.outputs} "
-                f"tokens: of its compute figure, a server may need up to {size(spared)} less."
+                "That tool computes the logits of a whole batch, but a server only those of "
+                f"{settings.outputs} tokens: it may need up to {size(spared)} less for compute."
             )
 
 

@@ -36,7 +36,7 @@ class ProjectorBytes:
     """
     All on one device.  ``compute`` is there from the start; ``largest`` is what it becomes with the largest
     image that the engine lets through, and it stays so.  ``is_known`` False: the kind was not measured, or it
-    hears as well, of which only the weights are counted.
+    takes sound as well, for which only the weights are counted.
     """
 
     weights: int

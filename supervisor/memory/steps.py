@@ -120,7 +120,7 @@ def _attention(model: Model) -> int:
     """
     Elements for one token: queries and what they find.
 
-    Queries that come with a gate (Qwen3-Next and its kin) are longer.  Latent attention has them four times.
+    Queries that come with a gate (as in Qwen3-Next) are longer.  Latent attention has them four times.
     """
     if model.number("attention.key_length_mla"):
         return most(model, model.heads) * (_before_joined(model) + (model.key_length or 0))

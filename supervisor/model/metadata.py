@@ -221,7 +221,7 @@ def draft_misfit(model: Model, draft: Model, kind: str) -> str:
     )
     if width is None or due is None or width == due:
         return ""
-    return f"is made for a model whose states are {width} wide, and those of this one are {due}"
+    return f"is made for a model with states {width} wide, but those of this model are {due} wide"
 
 
 def _other_vocabulary(model: Model, draft: Model) -> Iterator[str]:
@@ -230,10 +230,10 @@ def _other_vocabulary(model: Model, draft: Model) -> Iterator[str]:
         theirs, ours = (each.values.get(f"tokenizer.ggml.{key}") for each in (draft, model))
         added = not switch or any(each.values.get(f"tokenizer.ggml.{switch}") for each in (draft, model))
         if added and None not in (theirs, ours) and theirs != ours:
-            yield f"has another vocabulary: its tokenizer.ggml.{key} is {theirs}, that of this one {ours}"
+            yield f"has another vocabulary: its tokenizer.ggml.{key} is {theirs}, that of the model is {ours}"
     theirs, ours = draft.vocabulary_size, model.vocabulary_size
     if theirs is not None and ours is not None and abs(theirs - ours) > _MOST_TOKENS_APART:
-        yield f"has a vocabulary of {theirs} tokens, and this one {ours}"
+        yield f"has a vocabulary of {theirs} tokens, but the model has one of {ours}"
 
 
 def projector_misfit(model: Model, projector: Model) -> str:
@@ -244,13 +244,13 @@ def projector_misfit(model: Model, projector: Model) -> str:
     depends on its kind, so one that has no such width at all is refused here, any other by llama-server.
     """
     if projector.architecture != "clip":
-        return f"is no projector, but a model ({projector.architecture})"
+        return f"is not a projector but a model ({projector.architecture})"
     width = model.embedding_length
     widths = {length for tensor in projector.tensors for length in tensor.shape}
     widths |= {projector.number(f"{kind}.projection_dim") or 0 for kind in ("vision", "audio")}
     if width is None or width in widths:
         return ""
-    return f"is for another model: nothing in it is {width} wide, as the embeddings of this one are"
+    return f"is for another model: nothing in it is as wide as this model's embeddings ({width})"
 
 
 # Source: LLM_TENSOR_NAMES in src/llama-arch.cpp; the experts are what --cpu-moe moves (common/common.h).

@@ -112,7 +112,7 @@ def _chosen(names: Sequence[str], quant: str | None) -> HubChoice:
 def _nothing(repo: str, quant: str | None, names: Sequence[str], key: str) -> NotFound:
     there = quantisations(names)
     has = f"It has {', '.join(there)}." if there else "It has no GGUF file, which llama.cpp needs."
-    hint = f"Name one of them in its place ({key})." if there else "Such a repository is often named …-GGUF."
+    hint = f"Name one of them in {key}." if there else "Such a repository is often named …-GGUF."
     return NotFound(f"{repo} has {f'no {quant}' if quant else 'no model'}. {has}", hint=hint)
 
 

@@ -142,6 +142,13 @@ def with_headers(profile: Profile, model: Model, beside: Companions) -> Profile:
         raise _misfit(profile, "model.draft", kind, f"has {what}: name model.draft.path, or repo and file")
     if beside.draft and (why := draft_misfit(model, beside.draft, kind)):
         raise _misfit(profile, "model.draft", str(profile.server[DRAFT_FILE]), why)
+    return with_draft_type(profile, kind)
+
+
+def with_draft_type(profile: Profile, kind: str | None) -> Profile:
+    """With --spec-type; without ``kind``, which only an unread header tells, the profile as it is."""
+    if kind is None:
+        return profile
     kinds = [f"draft-{kind}", *filter(None, [str(profile.server.get("spec-type", ""))])]
     return replace(profile, server={**profile.server, "spec-type": ",".join(kinds)})
 

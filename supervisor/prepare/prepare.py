@@ -62,6 +62,7 @@ from .model_at_hand import (
     model_at_hand,
     path_of,
     read_model,
+    with_draft_type,
     with_little_cache,
 )
 from .planned import planned
@@ -194,6 +195,8 @@ def preview(
     except SupervisorError as error:
         if build is not None and isinstance(error, (NetworkError, NoSuitableEngine)):
             raise  # a worker that a start could not use either
+        if model is None:  # no header was read
+            profile = with_draft_type(profile, profile.model.draft_type)
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         build = build or found_engine(profile, model, context)
         unknown = _preparation(FittedLaunch(profile, build, None), overrides, paths, listen=listen)

@@ -310,9 +310,9 @@ class Profile:
     without_worker: WithoutWorker = key("wait", WITHOUT_WORKER_ABOUT)
     orphan: OrphanPolicy = key(
         "adopt",
-        "What becomes of the server when goss-supervisor is killed: 'adopt', it goes on with its model, and "
-        "the next start takes it over, where that can be done safely (`plan -v` tells); 'end', it ends too. "
-        "A change matters from the next launch on.",
+        "What happens to the server when goss-supervisor is killed: with 'adopt' it goes on with its model, "
+        "and the next start takes it over, where that is safe (`plan -v` says); with 'end' it ends too. "
+        "A change applies from the next launch on.",
     )
     lineage: tuple[Origin, ...] = ()  # this profile first, then what it extends
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -154,8 +154,8 @@ def _head(name: str, basis: StarterBasis) -> Iterator[str]:
     yield "#"
     yield from commented(f"Made by goss-supervisor init for this machine: {basis.machine}.")
     yield from commented(
-        f"What is not said here comes from {base}: `goss-supervisor profile show {name}` shows all that "
-        f"holds, `goss-supervisor plan {name}` what it takes of the memory."
+        f"Everything that is not set here comes from {base}: `goss-supervisor profile show {name}` shows all "
+        f"of it, and `goss-supervisor plan {name}` the memory that it needs."
     )
     yield f"description: {write_value(f'{basis.base.description or base}, on this machine')}"
     yield from commented(f"Why this one: {basis.reason}.")
@@ -187,14 +187,14 @@ def _placement(basis: StarterBasis) -> Iterator[str]:
         yield from commented(f"What goes to the GPU is what {base.name} says, {reported}")
     elif _is_cpu(basis):
         yield from commented(
-            "Everything lies in RAM, since the engine is for the CPU; `plan` shows how much that takes. "
-            "`engine` would leave to llama.cpp what is fitted to the memory."
+            "Everything is in RAM, since the engine is for the CPU; `plan` shows how much it needs. "
+            "With `engine`, llama.cpp fits the model to the memory."
         )
         yield "placement: auto"
     else:
         yield from commented(
-            "As much on a GPU as fits next to the context, the rest in RAM; `plan` says why it comes out so. "
-            "`engine` would leave that to llama.cpp."
+            "As much as fits next to the context goes on a GPU, the rest in RAM; `plan` says why. "
+            "With `engine`, llama.cpp decides."
         )
         yield "placement: auto"
 
@@ -207,13 +207,13 @@ def _context(basis: StarterBasis) -> Iterator[str]:
     if given is None:
         kept = "" if _is_cpu(basis) else ", and more of the model goes to the RAM for it"
         yield from commented(
-            f"{what} {base.name} does not say, so it is the longest that fits, up to what the model was "
+            f"{what} {base.name} does not set it, so it is the longest that fits, up to what the model was "
             f"trained for. A number here is kept{kept}."
         )
         yield from (f"{lead}server:", "#   ctx-size: 32768")
     else:
         yield "server:"
-        yield from commented(f"{what} It is what {base.name} says; more takes more memory.", 2)
+        yield from commented(f"{what} The value is that of {base.name}; more tokens need more memory.", 2)
         yield f"  ctx-size: {write_value(given)}"
     if basis.options:
         yield from commented("What the model's maker recommends for this use.", 2)
@@ -223,8 +223,8 @@ def _context(basis: StarterBasis) -> Iterator[str]:
 def _listen(base: Profile) -> Iterator[str]:
     yield "listen:"
     yield from commented(
-        "127.0.0.1 is this computer only. 0.0.0.0 lets your network in; then a key is asked for, and the "
-        "first is made and shown at the start.",
+        "127.0.0.1 is this computer only. 0.0.0.0 lets your network in; then clients need a key, and the "
+        "first start makes one and shows it.",
         2,
     )
     yield f"  host: {write_value(base.listen.host)}"

@@ -47,10 +47,10 @@ SECTIONS = {
     MEMORY: "What the program of a command takes of each memory: RAM, and GPUs by llama.cpp's names (CUDA0, "
     "Vulkan0, MTL0). Without it, what was measured of the RAM the last time.",
     "model": "The model: a path, a Hugging Face repository and file, or 'demo'.",
-    model_source.DRAFT: "What proposes tokens that the model then checks: 'mtp' (or eagle3, dflash, dspark), "
+    model_source.DRAFT: "What proposes tokens for the model to check: 'mtp' (or eagle3, dflash, dspark), "
     "a path, a repository with its quantisation, or a mapping.",
     model_source.PROJECTOR: "What turns images and sound into tokens: a path, a mapping, or 'off' for none. "
-    "Without it, the repository's own is taken if model.quant says which file.",
+    "By default, the repository's own if model.quant chooses the model's file.",
     "server": "llama-server options by their long or short names, without the dashes; null takes back an "
     "inherited one.",
     "args": "A raw llama-server option list, as a text or a list; it is added to 'server'.",

@@ -314,7 +314,7 @@ def _types(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
     kinds = [kind.strip() for kind in text.split(",")]
     drafts = [kind.removeprefix("draft-") for kind in kinds if kind.startswith("draft-")]
     if len(drafts) > 1:
-        return builder.problem(mark, written or "server.spec-type", "a model has one draft only")
+        return builder.problem(mark, written or "server.spec-type", "a model can have only one draft")
     if drafts:
         word = Scalar(drafts[0], drafts[0], mark)
         builder.read("model.draft.type", word, mark, written)

@@ -132,24 +132,24 @@ def _fallback(plain: list[Profile], hardware: Hardware, own: frozenset[str]) -> 
     enough = memory is not None and memory >= _PLAIN_BYTES
     yours = (each for each in by_name if each.name in own and not each.model.demo and is_for_chats(each))
     if found := next(yours, None):
-        return Fit(found.name, f"{_NONE}, and this one of yours is for any")
+        return Fit(found.name, f"{_NONE}, and this one of yours is for any machine")
     by_repository = {each.model.repo: each for each in reversed(by_name)}
     if enough and (found := by_repository.get(_PLAIN)):
         return Fit(found.name, f"{_NONE}; {have}, enough for gpt-oss-20b")
     small = (by_repository[repo] for repo in _SMALL if memory is not None and repo in by_repository)
     demo = (each for each in by_name if each.model.demo)
     found = next(chain(small, demo), None)
-    return Fit(found.name, f"{_NONE}; {have}, and gpt-oss-20b wants 16 GiB") if found else None
+    return Fit(found.name, f"{_NONE}; {have}, and gpt-oss-20b needs 16 GiB") if found else None
 
 
 def is_for_chats(profile: Profile) -> bool:
-    """As far as the profile itself says."""
+    """By what the profile itself says."""
     reads = {"embedding", "rerank"} & profile.server.keys()
     return profile.role in {None, "chat"} and not reads
 
 
 def _order_for_any(profile: Profile, own: frozenset[str], sizes: Mapping[str, int]) -> tuple[object, ...]:
-    """The user's own, gpt-oss, other models for chats, larger ones first, then what else there is."""
+    """The user's own, then gpt-oss, then other chat models, the largest first, then all others."""
     kind = (profile.model.demo, not is_for_chats(profile), "gpt-oss" not in (profile.model.repo or ""))
     return (profile.name not in own, *kind, -_model_bytes(profile, sizes), profile.name)
 

@@ -58,9 +58,9 @@ class ModelSource:
     )
     draft_type: DraftType | None = _key(
         None,
-        "How it drafts: 'simple' is a small model of its own; 'mtp' is the model's own head for several "
-        "tokens, inside it or in a file; 'eagle3', 'dflash' and 'dspark' are made for one model. Without it: "
-        "what the file of the draft tells.",
+        "How it drafts: 'simple' is a separate small model; 'mtp' is the model's own head for several "
+        "tokens, inside it or in a file; 'eagle3', 'dflash' and 'dspark' are made for one model. By default, "
+        "the draft's file decides.",
         "draft.type",
     )
     projector_path: Path | None = _key(None, "A GGUF file with the projector.", "projector.path")
@@ -128,12 +128,12 @@ def contradictions(given: Collection[str]) -> Iterator[tuple[str, str]]:
         if quant in given and repo not in given:
             yield quant, f"{repo} is missing: a quantisation is one of a repository's files"
         if file in given and not {repo, "model.repo"} & set(given):
-            yield file, f"{repo} is missing: a file of its own is {path}"
+            yield file, f"{repo} is missing; for a file on this machine, use {path}"
         if file in given and quant in given:
-            yield quant, f"{file} names the file already; take one of both out"
+            yield quant, f"{file} already names the file; remove one of the two"
         if section != "model" and path in given and {repo, file} & set(given):
-            yield path, f"{repo} or {file} is given too; take one of both out"
+            yield path, f"{repo} or {file} is given too; remove one of the two"
     if f"{PROJECTOR}.repo" in given and f"{PROJECTOR}.file" not in given:
-        yield f"{PROJECTOR}.repo", f"{PROJECTOR}.file is missing: which of its files"
+        yield f"{PROJECTOR}.repo", f"{PROJECTOR}.file is missing: name one of its files"
     if _NO_PROJECTOR in given and _names_projector(given):
-        yield _NO_PROJECTOR, f"{PROJECTOR} is given too; take one of both out"
+        yield _NO_PROJECTOR, f"{PROJECTOR} is given too; remove one of the two"

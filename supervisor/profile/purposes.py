@@ -1,4 +1,4 @@
-"""What somebody wants a model for, and which of the profiles that suit a machine are for that.  Pure."""
+"""What a user wants a model for, and which profiles suit that.  Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def suitable(purpose: Purpose, profiles: Iterable[Profile]) -> tuple[Profile, ..
 
 
 def options_for(purpose: Purpose, profile: Profile) -> Mapping[str, OptionValue]:
-    """What the model's maker says for this purpose in place of what its profile says."""
+    """What the model's maker recommends for this purpose instead of the profile's options."""
     return _FOR_CODE[_written_for(profile)] if purpose == "code" and _written_for(profile) else _NONE
 
 

@@ -275,7 +275,7 @@ def _workers_by_hand(merged: Mapping[str, Value]) -> list[Problem]:
         return [_at(rpc, "server.rpc", str(error))]
     if workers is None or workers.origin == rpc.origin:
         return []
-    return [_at(rpc, "server.rpc", "workers names the machines already; take one of both out")]
+    return [_at(rpc, "server.rpc", "workers already names the machines; remove one of the two")]
 
 
 _OF_A_COMMAND = ("engine.command", "engine.ready.", "engine.upstream-model", "engine.memory.")

@@ -1,5 +1,5 @@
 """
-Why a server died, and whether it computes on the device that its profile asks for.
+Why a server died or is of no use any more, and whether it computes on the device that its profile asks for.
 
 The signs of its engine match its last lines and give the cause in plain words; where none matches, the exit
 status decides.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from ..engine.adapters.adapter import Adapter
+from ..engine.adapters.adapter import Adapter, Sign
 from ..engine.adapters.known import adapter_of
 from ..plan.launch import LaunchPlan
 from .diagnosis import Diagnosis
@@ -34,14 +34,18 @@ def diagnose(
     A sign in the log outweighs the exit status, since engines end nearly everything with 1.  Once it has
     served, its options and its model were good, whatever the log says of them.
     """
-    log = "\n".join(tail)
-    signs = adapter.signs
-    for sign in signs if phase == "starting" else [sign for sign in signs if sign.retryable]:
-        found = sign.pattern.search(log)
-        if found:
+    signs = [sign for sign in adapter.signs if phase == "starting" or sign.retryable]
+    return _by_sign(signs, "\n".join(tail)) or _by_whom(
+        _by_exit(exit_status, phase, adapter, program), program, exit_status
+    )
+
+
+def _by_sign(signs: Sequence[Sign], log: str) -> Diagnosis | None:
+    for sign in signs:
+        if found := sign.pattern.search(log):
             groups = {name: (text or "").strip().rstrip(".") for name, text in found.groupdict().items()}
             return Diagnosis(sign.kind, sign.message.format(**groups), sign.hint, sign.retryable)
-    return _by_whom(_by_exit(exit_status, phase, adapter, program), program, exit_status)
+    return None
 
 
 def cpu_fallback(line: str, adapter: Adapter) -> str | None:
@@ -68,7 +72,7 @@ def _by_exit(exit_status: ExitStatus, phase: DeathPhase, adapter: Adapter, progr
     if exit_status.code is None and exit_status.signal is None:
         why = "the system tells only the process that started it, an earlier goss-supervisor"
         return Diagnosis(
-            "vanished", f"{program} ended, and how is not known: {why}.", _SEE_LOG, retryable=True
+            "vanished", f"{program} ended, and how it ended is unknown: {why}.", _SEE_LOG, retryable=True
         )
     number = -exit_status.signal if exit_status.signal is not None else exit_status.code
     ending = adapter.endings.get(number) if number is not None else None
@@ -96,6 +100,10 @@ class Device:
             return False
         self._on_cpu = cpu_fallback(line, self._adapter) or ""
         return bool(self._on_cpu)
+
+    def broken(self, line: str) -> Diagnosis | None:
+        """Why it can answer no request any more though it runs, if this line of its log says so."""
+        return _by_sign([sign for sign in self._adapter.signs if sign.breaks], line) if self._adapter else None
 
     def degraded(self, plan: LaunchPlan) -> str:
         """What is not as the plan wants it; "" where all is."""

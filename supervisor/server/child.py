@@ -6,8 +6,8 @@ Its output comes in through one pipe and its death through the kernel, both as c
 ``spawn`` starts a program with exactly this environment, an empty stdin, and stdout and stderr merged.  It
 dies with this process where the system offers that (Linux, Windows), never dumps core, and keeps the
 descriptors in ``inherit`` (not on Windows).  One that ``outlives`` (Linux) does not die with it, and goes on
-although nobody reads what it says: lines are lost then.  ``no_sigpipe`` is for a program that a peer's
-hanging up would end.  ``on_output`` gets at most 64 KiB at once, and must not raise.
+when nobody reads its output, which is then lost.  ``no_sigpipe`` is for a program that would end when a peer
+hangs up.  ``on_output`` gets at most 64 KiB at once, and must not raise.
 Raises NotFound, PermissionDenied or StartFailed, each with what to do.
 
 ``take_over`` watches a process that runs already, as if it had been spawned.  How one ends that is not our

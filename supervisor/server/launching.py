@@ -43,8 +43,8 @@ WORKER_PAUSE_SECONDS = 1.0  # between two looks for a worker
 
 class LaunchCheck:
     """
-    Before one launch of ``plan``.  ``lock`` is to be held by then.  ``is_released`` tells whether its memory
-    is there, ``released`` awaits it; ``say`` is told what it waits for.
+    Before one launch of ``plan``.  ``lock`` is to be held by then.  ``is_released`` says whether its memory
+    is free, ``released`` awaits that; ``say`` gets what it waits for.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class LaunchCheck:
 
     async def problem(self, *, has_another: bool) -> Diagnosis | None:
         """
-        The first thing that is wrong; a bug of ours is one, too, since the lifecycle waits for an answer.  A
-        worker that is gone is waited for as long as it takes, but only for a moment where the server
+        The first thing that is wrong, including a bug of ours, since the lifecycle waits for an answer.  It
+        waits for a worker that is gone as long as it takes, but only for a moment where the server
         ``has_another`` plan to run.
         """
         patience = PATIENCE_SECONDS if has_another or self._plan.is_trial else math.inf
@@ -96,7 +96,7 @@ class LaunchCheck:
         return await self._beside(check, "waiting for the disk of the engine or the model")
 
     async def _beside(self, work: Callable[[], WorkResult], slow: str) -> WorkResult:
-        """Outside the loop; what takes long, the status then shows."""
+        """Outside the loop; the status shows what takes long."""
         working = asyncio.ensure_future(beside_the_loop(work))
         _, pending = await asyncio.wait({working}, timeout=SLOW_CHECK_SECONDS)
         if pending:

@@ -47,7 +47,7 @@ class Event(StrEnum):
     CLEAR = "preflight passed"
     READY = "ready"
     DEGRADED = "degraded"
-    GIVEN_UP_ON = "given up on"  # it stalled while loading, or hangs
+    GIVEN_UP_ON = "given up on"  # it stalled while loading, hangs, or fails in every request
     RETRY = "failed, retry"
     GIVE_UP = "failed, give up"
     FALL_BACK = "failed, fall back"
@@ -237,7 +237,7 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Unresponsive:
-    """It loads without progress, or hangs: it must be killed."""
+    """It loads without progress, hangs, or fails in every request: it must be killed."""
 
     launch: int
     diagnosis: Diagnosis

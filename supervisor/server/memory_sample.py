@@ -179,8 +179,8 @@ def _read(path: str) -> bytes:
 
 class PsutilSource:
     """
-    Windows counts as anonymous what it has promised a process, touched or not.  macOS tells it only by a walk
-    over all pages, so there it is not known.
+    Windows counts as anonymous all that it has committed to a process, touched or not.  macOS would need a
+    walk over all pages, so there it is unknown.
     """
 
     def held(self, pid: int) -> Held | None:

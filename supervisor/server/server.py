@@ -62,13 +62,8 @@ log = logging.getLogger(__name__)
 
 TAIL_LINES = 20  # for people
 DIAGNOSED_LINES = 200  # after a fatal error llama-server may print a page of usage
-_WATCHED = {
-    State.STARTING: Do.WATCH_START,
-    State.READY: Do.WATCH_LIFE,
-    State.DEGRADED: Do.WATCH_LIFE,
-    State.DRAINING: Do.WATCH_LIFE,
-}
 _UP = SERVING | {State.DRAINING}
+_WATCHED = {State.STARTING: Do.WATCH_START} | dict.fromkeys(_UP, Do.WATCH_LIFE)
 
 
 class Server:
@@ -385,6 +380,8 @@ class Server:
             self._inbox.put(WorkersBack(self.launch))
 
     def _read_line(self, line: str) -> None:
+        if self.state in SERVING and (useless := self._device.broken(line)):
+            self._condemn(self.launch, useless)
         is_news = self._device.read(line) and self.state is State.READY
         if is_news and self.plan is not None and (why := self._device.degraded(self.plan)):
             self._inbox.put(Serving(self.launch, why))

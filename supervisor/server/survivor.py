@@ -1,8 +1,8 @@
 """
-A server of ours that runs already when a daemon begins with it.
+A server of ours that already runs when a daemon takes it over.
 
-An earlier daemon left it when it was killed; then it is not a child of this process, and how it ends one day
-cannot be known.  Or it was kept over an upgrade in place, and is our child.
+Either an earlier daemon left it when it was killed: then it is not a child of this process, which cannot
+learn how it ends.  Or an upgrade in place kept it: then it is our child.
 """
 
 from __future__ import annotations

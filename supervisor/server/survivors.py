@@ -36,15 +36,15 @@ log = logging.getLogger(__name__)
 
 
 def why_ended(plan: LaunchPlan) -> str:
-    """Why its process ends with the daemon, in words; "" for one that the next start takes over."""
+    """Why its process ends with the daemon, in words; "" if the next start can take it over."""
     if plan.orphan == "end":
-        return "orphan: end"
+        return "the profile says so"
     if not _can_take_over():
         return "taking it over needs Linux 5.3 or newer"
     if plan.adapter != LlamaCpp.name or plan.argv[1] not in MODEL_OPTIONS:  # a script's, as the embedded one
-        return "only llama-server itself goes on when nobody reads what it says"
+        return "only llama-server itself goes on when nobody reads its output"
     if plan.behind_gateway and not is_socket_path(plan.host):
-        return "its inner port has a key that nobody else may know"
+        return "the key of its inner port is only in memory"
     return "it runs only to be measured" if plan.is_trial else ""
 
 
@@ -76,8 +76,8 @@ class LeftPlan:
 
     def plan_for(self, asked: LaunchPlan) -> LaunchPlan | None:
         """
-        The plan of this process, with the policies of what is asked for; None where something else was asked
-        for than a placement by the free memory.
+        The plan of this process with the policies of ``asked``; None if the two differ in more than what the
+        free memory decided.
         """
         if asked.digest == self.digest:
             return asked
@@ -111,16 +111,16 @@ class Survivors:
         return {name: record.profile for name, (record, _) in self._left.items()}
 
     def memory_of(self, profile: str) -> Mapping[str, int]:
-        """What that of this profile holds of each memory, by its plan; empty where there is none."""
+        """Bytes that the survivor of this profile holds of each memory, by its plan; empty without one."""
         held = [launched.memory for record, launched in self._left.values() if record.profile == profile]
         return held[0] if held else {}
 
     def runs(self, name: str, asked: LaunchPlan) -> bool:
-        """Whether that of the server of this name runs what is asked for."""
+        """Whether the survivor of this name runs what is asked for."""
         return name in self._left and self._left[name][1].plan_for(asked) is not None
 
     def take(self, name: str, asked: LaunchPlan) -> Survivor | None:
-        """That of the server of this name, if it runs what is asked for; once."""
+        """The survivor of this name, once, if it runs what is asked for."""
         if not self.runs(name, asked):
             return None
         record, launched = self._left.pop(name)
@@ -131,7 +131,7 @@ class Survivors:
         return Survivor(record.identity, plan, False, None, record.ready_since, degraded)
 
     async def end(self, names: Iterable[str]) -> None:
-        """Those of these servers.  What cannot be ended, or proved to be ours, is left alone and named."""
+        """End the survivors of these names.  Logs those that it cannot end, or cannot prove to be ours."""
         for name in [*names]:
             try:
                 await beside_the_loop(partial(end_left, self._paths, name, log.warning))

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,10 @@ def scenario(*options, act=None, after=b"listening on", **faults):
     return asyncio.run(play())
 
 
-KILL = getattr(signal, "SIGKILL", None)  # on Windows nobody dies of a signal
+posix = pytest.mark.skipif(
+    sys.platform == "win32", reason="on Windows nobody dies of a signal or stands still"
+)
+KILL = getattr(signal, "SIGKILL", None)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +70,9 @@ KILL = getattr(signal, "SIGKILL", None)  # on Windows nobody dies of a signal
     [
         ({"exit": 1, "stderr": "error: invalid argument: --x"}, ExitStatus(code=1)),
         ({"exit": 0}, ExitStatus(code=0)),
-        ({"die": "abort"}, ExitStatus(signal=signal.SIGABRT)),
-        ({"die": "segv", "die_when": "loading"}, ExitStatus(signal=signal.SIGSEGV)),
-        ({"die": "kill", "die_when": "seconds:0.01"}, ExitStatus(signal=KILL)),
+        pytest.param({"die": "abort"}, ExitStatus(signal=signal.SIGABRT), marks=posix),
+        pytest.param({"die": "segv", "die_when": "loading"}, ExitStatus(signal=signal.SIGSEGV), marks=posix),
+        pytest.param({"die": "kill", "die_when": "seconds:0.01"}, ExitStatus(signal=KILL), marks=posix),
         ({"die": "exit:9"}, ExitStatus(code=9)),
     ],
 )
@@ -95,6 +99,7 @@ def test_it_leaves_when_asked():
     assert scenario(act=act) == ExitStatus(code=0)
 
 
+@posix
 def test_while_loading_it_leaves_by_the_signal_itself(tmp_path):
     async def act(child, _heard, _port):
         child.terminate()
@@ -116,6 +121,7 @@ def test_with_a_request_in_flight_only_the_second_request_to_leave_counts(tmp_pa
     assert scenario(act=act, chat_gate=tmp_path / "never") == (ExitStatus(code=1), b"")
 
 
+@posix
 def test_it_can_ignore_every_request_to_leave():
     async def act(child, _heard, port):
         child.terminate()
@@ -149,7 +155,7 @@ def test_noise_is_noise(tmp_path):
     assert asyncio.run(play()) == ExitStatus(code=1)
     log.end_run()
     assert log.bytes_seen > 1_000_000
-    lines = log.path.read_text(errors="replace").splitlines()
+    lines = log.path.read_text("utf-8", errors="replace").splitlines()
     assert any(cpu_fallback(line, LLAMACPP) for line in lines)
     assert "\ufffd" in lines[2]
 
@@ -175,6 +181,7 @@ def test_a_missing_model_is_said_as_the_real_one_says_it():
     assert asyncio.run(play()).kind == "model-missing"
 
 
+@posix
 def test_its_grandchild_outlives_it_in_a_session_of_its_own(tmp_path):
     pid_file = tmp_path / "pid"
     ended, _ = scenario(grandchild="session", grandchild_pid=pid_file, exit=0)
@@ -197,6 +204,7 @@ def test_it_can_work_without_answering():
     assert scenario("--metrics", act=act, metrics="hang", burn=True) is False
 
 
+@posix
 def test_it_can_stand_still():
     async def act(child, _heard, _port):
         status = Path(f"/proc/{child.identity.pid}/status")

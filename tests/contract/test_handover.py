@@ -95,7 +95,7 @@ def test_a_program_that_is_silent_is_given_up(monkeypatch):
     monkeypatch.setattr(upgrade, "CHECK_SECONDS", 0.1)
     with pytest.raises(SupervisorError, match="did not answer") as raised:
         upgrade._proved([sys.executable, "-c", "import time; time.sleep(60)"], b"{}")
-    assert "goes on as it is" in raised.value.hint
+    assert "goes on unchanged" in raised.value.hint
 
 
 # --- the connections

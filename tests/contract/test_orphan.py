@@ -18,6 +18,9 @@ from supervisor.locks import Lock, held_by
 
 from ..fakes.launching import program, wait_until_gone
 
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="locks do not travel; a job object leaves no orphan"
+)
 WAITS = "import sys, time; print('up', flush=True); time.sleep(600)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + WAITS
 

@@ -135,9 +135,10 @@ def test_show_leaves_the_defaults_out_and_says_how_to_see_them(folder):
 def test_show_names_who_places_the_model_and_what_is_refused(folder):
     (folder / "mine.yaml").write_text("model: demo\nplacement: auto\n")
     lines = run("show", "--verbose", "mine")[0].splitlines()
-    assert [line.split() for line in lines[-2:]] == [
+    assert [line.split() for line in lines[-3:]] == [
         ["placement:", "auto", "#", "mine.yaml:2"],
         ["guardrails:", "balanced", "#", "default"],
+        ["orphan:", "adopt", "#", "default"],
     ]
 
 
@@ -207,7 +208,7 @@ def test_init_for_a_purpose_takes_the_first_that_suits_where_nobody_can_be_asked
     ):
         done = CliRunner().invoke(init, ["--for", purpose])
         assert done.exit_code == 0
-        assert f"extends    {base}: the first for {purpose}; " in done.output
+        assert f"extends    {base}: the best for {purpose}; " in done.output
         assert f"extends: {base}\n" in (folder / f"{name}.yaml").read_text(encoding="utf-8")
     assert "serve it   goss-supervisor serve add embedding" in done.output
 

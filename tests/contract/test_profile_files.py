@@ -170,6 +170,13 @@ def test_plan_without_the_hub_says_what_it_cannot_know(paths, hub):
     assert any("cannot be reached" in note for note in preview("mine", {}, paths).notes)
 
 
+def test_plan_without_the_hub_passes_the_type_of_a_draft_that_the_profile_names(paths, hub):
+    hub.api.close()
+    write(paths, f"model: {{repo: {REPO}, file: tiny.gguf, draft: mtp}}\n")
+    words = preview("mine", {}, paths).plan.argv
+    assert words[words.index("--spec-type") + 1] == "draft-mtp"
+
+
 @pytest.mark.parametrize(
     ("draft", "file"),
     [
@@ -211,9 +218,9 @@ def test_a_draft_is_downloaded_and_named_in_the_plan_with_its_type(paths, hub):
     [
         ("draft: mtp}", "model.draft: mtp has no head for several tokens"),
         ("draft: eagle3}", "eagle3 has no file for eagle3"),
-        ("draft: other.gguf}", "its tokenizer.ggml.model is llama, that of this one gpt2"),
-        ("projector: {repo: me/eyes-GGUF, file: other.gguf}}", "nothing in it is 384 wide"),
-        ("projector: other.gguf}", "is no projector, but a model (llama)"),
+        ("draft: other.gguf}", "its tokenizer.ggml.model is llama, that of the model is gpt2"),
+        ("projector: {repo: me/eyes-GGUF, file: other.gguf}}", "as wide as this model's embeddings (384)"),
+        ("projector: other.gguf}", "is not a projector but a model (llama)"),
     ],
 )
 def test_what_is_made_for_another_model_is_refused_before_it_is_downloaded(paths, hub, model, said):

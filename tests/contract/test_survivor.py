@@ -127,7 +127,7 @@ def test_one_whose_output_is_no_pipe_is_left_alone(tmp_path):
 
     with subprocess.Popen(program(FOREVER), stdout=subprocess.DEVNULL) as process:
         try:
-            with pytest.raises(StartFailed, match="no pipe of ours"):
+            with pytest.raises(StartFailed, match="not a pipe of ours"):
                 run_story(scenario(Survivor(identify(process.pid), plan(tmp_path), is_child=False)))
             assert process.poll() is None
         finally:
@@ -175,7 +175,7 @@ async def test_a_survivor_that_is_killed_is_followed_by_a_child_with_the_lock(te
     os.kill(found.identity.pid, signal.SIGKILL)
     await test.until(lambda: test.server.restarts == 1 and test.server.is_serving)
     assert test.server.failure.kind == "vanished"
-    assert "how is not known" in test.server.failure.message
+    assert "how it ended is unknown" in test.server.failure.message
     assert test.server.ready_since > 1000.0
     assert test.server.launcher.lock.held is not None
     assert test.starts == 2

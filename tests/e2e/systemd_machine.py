@@ -18,15 +18,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-PATIENCE = 30.0  # seconds; the bound of every wait, never its length
-LOOK_SECONDS = 0.05
+from .conftest import PATIENCE, until
+
 UNIT = "goss-supervisor.service"
 HOME = "/var/lib/goss-supervisor"
 INIT = Path("/lib/systemd/systemd")
@@ -35,8 +32,6 @@ TOOLS = ("unshare", "nsenter", "setpriv", "mount", "umount")
 GPU = "dev/dri/renderD128"  # a /dev/null with the rights of a GPU on Debian
 USER, UID = "ann", 1234
 TARGETS = ("sysinit", "basic", "shutdown", "network-online", "multi-user")
-
-Seen = TypeVar("Seen")
 
 _NAMESPACES = ("--mount", "--pid", "--fork", "--cgroup", "--uts", "--ipc", "--net")
 _JOURNAL = "systemd-journald.service"
@@ -110,15 +105,6 @@ def why_not() -> str:
     return "" if tried.returncode == 0 else f"namespaces are not allowed: {tried.stderr.decode().strip()}"
 
 
-def until(look: Callable[[], Seen]) -> Seen:
-    """The first thing that ``look`` sees which is not false."""
-    deadline = time.monotonic() + PATIENCE
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE} s"
-        time.sleep(LOOK_SECONDS)
-    return seen
-
-
 @dataclass
 class Machine:
     """
@@ -185,7 +171,7 @@ class Machine:
             env=_ENVIRON | (environ or {}),
             capture_output=True,
             text=True,
-            timeout=PATIENCE * 2,
+            timeout=PATIENCE,
             check=False,
         )
         told = f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from ..fakes.binaries import fake_server
-from .conftest import PATIENCE, Home, free_port
+from .conftest import PATIENCE, Home, free_port, until
 from .gateway_load import QUESTION, Answer, Clients, Traffic
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the scripted server is a shell script")
@@ -81,10 +80,7 @@ class Balanced:
 
     def until_both_are_up(self) -> None:
         """Until conversations of either box are answered by it again."""
-        deadline = time.monotonic() + PATIENCE
-        while any(each.status()["server"]["state"] != "ready" for each in self.boxes):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: all(each.status()["server"]["state"] == "ready" for each in self.boxes))
 
 
 @pytest.fixture(scope="module")

@@ -252,7 +252,7 @@ def test_a_machine_that_is_too_small_for_any_model_gets_the_demo_and_hears_why(d
     day.on_a_machine_with(2)
     small = day.start_on_a_terminal()
     small.until("[Y/n]")
-    in_order(small.said, "profile: demo", "it has 2 GiB of memory, and gpt-oss-20b wants 16 GiB")
+    in_order(small.said, "profile: demo", "it has 2 GiB of memory, and gpt-oss-20b needs 16 GiB")
     assert "model    the demo, a few MB that are made here" in small.said
     small.type("y\n")
     small.until("demo: ready at")

@@ -8,14 +8,13 @@ import re
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from .conftest import PATIENCE, Home, is_free
+from .conftest import PATIENCE, Home, is_free, until
 
 PAGE = Path(__file__).parents[2] / "docs" / "service.md"
 SECTION = "## Without a service manager of ours"
@@ -81,13 +80,6 @@ def ours(built_home: Home, monkeypatch) -> Home:
     program = script(built_home.root / "bin" / "goss-supervisor", f'#!/bin/sh\nexec {words} "$@"\n')
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     return built_home
-
-
-def until(wanted: Callable[[], bool], why: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not wanted():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.05)
 
 
 def done(*words: str | Path) -> str:

@@ -21,8 +21,8 @@ from supervisor.model.demo import DEMO_ANSWER
 from supervisor.service.account import existing_groups
 from supervisor.service.systemd import GPU_GROUPS, NOTIFY_RELOAD
 
-from .conftest import BUILT
-from .systemd_machine import GPU, HOME, UNIT, USER, Machine, goss, until, why_not
+from .conftest import BUILT, until
+from .systemd_machine import GPU, HOME, UNIT, USER, Machine, goss, why_not
 
 PROJECT = Path(__file__).parents[2]
 PROFILE = """

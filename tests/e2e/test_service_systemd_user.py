@@ -13,8 +13,8 @@ import pytest
 
 from supervisor.model.demo import DEMO_ANSWER
 
-from .conftest import BUILT
-from .systemd_machine import UID, USER, Machine, goss, until, why_not
+from .conftest import BUILT, until
+from .systemd_machine import UID, USER, Machine, goss, why_not
 
 PROJECT = Path(__file__).parents[2]
 NEEDED = ("lib/systemd/systemd-logind", "lib/systemd/system/dbus.socket", "lib/systemd/system/user@.service")

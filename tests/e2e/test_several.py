@@ -1,11 +1,13 @@
-"""Several models at once: commanded by name."""
+"""Several models at once: commanded by name, and none pays for another one."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 
-from .gateway_load import QUESTION, demo_profile, start
+from .gateway_load import QUESTION, Traffic, demo_profile, start
 
 THREE = ("one", "two", "three")
 
@@ -14,6 +16,11 @@ def three(home):
     for name in THREE[1:]:
         demo_profile(home, name)
     return start(home, gateway={"models": THREE[1:]})
+
+
+async def pids(clients):
+    """By profile."""
+    return {each["profile"]: each["pid"] for each in (await clients.status())["servers"]}
 
 
 def test_servers_are_commanded_by_name(built_home):
@@ -48,3 +55,21 @@ def test_servers_are_commanded_by_name(built_home):
     assert [(each["name"], each["profile"]) for each in listed] == [("default", "three"), ("two", "two")]
     built_home.run("stop")
     built_home.run("status", code=3)
+
+
+def test_one_that_is_killed_costs_the_others_nothing(built_home):
+    clients = three(built_home)
+    built_home.run("load", "two")
+
+    async def run():
+        before = await pids(clients)
+        async with Traffic.of(clients, 2, QUESTION | {"model": "one"}) as traffic:
+            await traffic.more(2)
+            os.kill(before["two"], signal.SIGKILL)
+            await clients.until(lambda now: [each["restarts"] for each in now["servers"][:2]] == [0, 1])
+            await traffic.more(2)
+        assert traffic.outcomes == {"whole": len(traffic.answers)}
+        assert not any(each["replayed"] or each["held_seconds"] > 1 for each in await clients.requests())
+        assert (await pids(clients))["one"] == before["one"]
+
+    asyncio.run(run())

@@ -22,7 +22,7 @@ from ..fakes.launching import wait_until_gone
 from .conftest import PATIENCE
 from .gateway_load import demo_profile
 from .test_main_job import lives
-from .test_several import three
+from .test_several import pids, three
 
 
 class Inner(http.client.HTTPConnection):
@@ -81,7 +81,7 @@ def test_the_next_start_takes_the_server_of_a_killed_daemon_over(built_home):
     before, _, after = log.partition("--- taken over by goss-supervisor")
     assert "listening on" in before
     assert "slot" in after, "of the request after it"
-    assert "how is not known" in healed["server"]["last_failure"]["message"]
+    assert "how it ended is unknown" in healed["server"]["last_failure"]["message"]
     assert built_home.run("ask", "hello").stdout.strip() == DEMO_ANSWER
     child = psutil.Process(healed["server"]["pid"])
     built_home.run("stop")
@@ -114,16 +114,11 @@ def test_all_servers_that_are_still_offered_are_taken_over_and_the_others_end(bu
     clients = three(built_home)
     built_home.run("load", "two")
     built_home.run("load", "three")
-
-    async def pids():
-        now = await clients.status()
-        return {each["profile"]: each["pid"] for each in now["servers"]}
-
-    before = asyncio.run(pids())
+    before = asyncio.run(pids(clients))
     kill_daemon(built_home)
     demo_profile(built_home, "one", gateway={"models": ["two"]})
     built_home.run("start", "--profile", "one", "--detach")
     built_home.watch_for(lambda now: [each["state"] for each in now["servers"]] == ["ready", "ready"])
-    after = asyncio.run(pids())
+    after = asyncio.run(pids(clients))
     assert after == {"one": before["one"], "two": before["two"]}
     assert wait_until_gone(before["three"])

@@ -28,12 +28,10 @@ pytestmark = pytest.mark.skipif(
 PROFILE = "extends: demo\nrestart: {{max: 2, backoff: 100ms}}\nserver: {{slot-prompt-similarity: {}}}\n"
 SIMILARITY = {"mine": 0.2, "two": 0.3, "three": 0.2}  # by which a build can tell two from the others
 
-ONLY_SUPERVISED = 'case "$*" in *--metrics*) %s;; esac'
-CRASHES = ONLY_SUPERVISED % "echo 'ggml_abort: no kernel' >&2; exit 3"
+CRASHES = """case "$*" in *--metrics*) echo 'ggml_abort: no kernel' >&2; exit 3;; esac"""
 DIES_ON_TWO = """case "$*" in *--metrics*similarity\\ 0.3*|*similarity\\ 0.3*--metrics*)
     until [ -e "{gate}" ]; do /bin/sleep 0.05; done; exit 3;; esac"""
-SPEEDS = {"prompt": 400.0, "answer": 40.0, "rules": [["--threads", "64", 0.5, 0.5]]}
-IS_SLOW = ONLY_SUPERVISED % 'set -- "$@" --threads 64'
+SPEEDS = {"prompt": 400.0, "answer": 40.0}
 LACKS_A_FLAG = 'case "$1" in --help) "$REAL" --help | /bin/grep -v slot-prompt-similarity; exit 0;; esac'
 
 
@@ -150,16 +148,9 @@ def test_an_update_is_announced_taken_by_all_servers_and_rolled_back(fed):
     assert fed.status()["server"]["build"] == "b12002"
 
 
-@pytest.mark.parametrize(
-    ("twist", "reason", "pauses"),
-    [
-        pytest.param(CRASHES, "ended before it was ready (exit code 3)", 1, id="crashes"),
-        # there and back again; in between the slow one answers
-        pytest.param(IS_SLOW, "% of the", 2, id="is-slower"),
-    ],
-)
-def test_a_bad_build_is_taken_back_and_marked(fed, twist, reason, pauses):
-    release(fed, 12002, twist)
+def test_a_bad_build_is_taken_back_and_marked(fed):
+    reason = "ended before it was ready (exit code 3)"
+    release(fed, 12002, CRASHES)
     with Asking(fed.port) as client:
         last = fed.ask_daemon(op="run", command="engine-update")  # as the page does it
     job, result = last["job"], last["result"]
@@ -171,7 +162,7 @@ def test_a_bad_build_is_taken_back_and_marked(fed, twist, reason, pauses):
     assert fed.status()["server"]["state"] == "ready"
     assert client.answered[0]
     assert client.answered[-1]
-    assert client.pauses <= pauses
+    assert client.pauses <= 1
 
     assert reason in builds(fed)["b12002"]["bad"]
     assert "nothing newer than b12001" in fed.run("engine", "update").stdout

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from .. import wheels
-from .conftest import BUILT, Home, engine_settings, free_port, is_free
+from .conftest import BUILT, Home, engine_settings, free_port, is_free, until
 from .gateway_load import Clients, Traffic, demo_profile
-from .systemd_machine import UNIT, Machine, until, why_not
+from .systemd_machine import UNIT, Machine, why_not
 from .test_gateway_profiles import n_ctx, states
 from .test_serve import served
 from .test_service_systemd import INSTALL, write_profile
@@ -124,7 +124,7 @@ def test_no_client_of_a_real_engine_notices_an_upgrade_in_place(installed, new):
             await traffic.more(8)
             await asyncio.to_thread(installed.environment.install, new)
             said = await asyncio.to_thread(installed.run, "upgrade-daemon")
-            assert f"version {NEW}, in place of {OLD}" in said.stdout
+            assert f"version {NEW}, upgraded from {OLD}" in said.stdout
             size = len(long.answer.body)
             await traffic.more(8)
         assert traffic.outcomes == {"whole": len(traffic.answers)}

@@ -10,6 +10,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,10 @@ class UpgradedHome(Home):
     def __post_init__(self) -> None:
         self.port = free_port()
         self.gate = self.root / "gate"
-        engine = fake_server(self.root / "engine" / "llama-server", stream_gate=str(self.gate))
+        self.loads = self.root / "loads"  # while it is there, the server loads at once
+        self.loads.touch()
+        gates = {"stream_gate": str(self.gate), "load_gate": str(self.loads)}
+        engine = fake_server(self.root / "engine" / "llama-server", **gates)
         server = self.certificate() if self.way == "tls" else {}
         listen = {"host": str(self.root / "in.sock")} if self.way == "unix" else {"port": self.port}
         self.words = {
@@ -144,6 +148,9 @@ class UpgradedHome(Home):
         daemon, server, _ = self.pids
         children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
         return [int(each) for each in children if int(each) != server]
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pids[0]}/fd"))
 
 
 def _believing() -> ssl.SSLContext:
@@ -255,6 +262,23 @@ def test_what_sleeps_or_has_failed_stays_so(home):
     assert (after["state"], after["last_failure"]) == ("failed", before["last_failure"])
 
 
+def test_a_server_that_loads_goes_on_loading_and_its_request_waits(home):
+    home.loads.unlink()
+    os.kill(home.pids[1], signal.SIGKILL)
+
+    async def run():
+        waits = await home.asked(QUESTION)
+        loads = await asyncio.to_thread(home.watch_for, lambda now: now["server"]["state"] == "starting")
+        await home.upgraded()
+        after = home.status()["server"]
+        assert (after["state"], after["pid"]) == ("starting", loads["server"]["pid"])
+        home.loads.touch()
+        assert is_whole(await waits.answer())
+        assert home.pids[1] == after["pid"]
+
+    home.played(run)
+
+
 def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
     """It is not there, dies, says nothing of use, or is gone when its turn comes; a stream goes on."""
     real = " ".join(PROGRAM)
@@ -264,7 +288,7 @@ def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
             str(script(tmp_path / "dies", "echo 'ImportError: no such thing' >&2; exit 1\n"))
         ],
         "is of no use": [str(script(tmp_path / "refuses", """echo '{"error": "it is of no use"}'\n"""))],
-        "without a word": [str(script(tmp_path / "silent", "exit 0\n"))],
+        "said nothing": [str(script(tmp_path / "silent", "exit 0\n"))],
         "No such file": [str(script(tmp_path / "goes", f'rm -- "$0"; exec {real} "$@"\n'))],
     }
     before = home.pids
@@ -275,7 +299,7 @@ def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
         for words, program in bad.items():
             with pytest.raises(SupervisorError, match=words) as raised:
                 await home.upgraded(program)
-            assert "goes on as it is" in raised.value.hint
+            assert "goes on unchanged" in raised.value.hint
         assert home.pids == before
         assert home.copies() == []
         home.open()
@@ -309,6 +333,9 @@ def test_it_waits_for_a_hold_and_there_is_one_upgrade_at_a_time(home):
             asyncio.run(home.upgraded())
     (*_, last) = messages
     assert last["upgraded"]["pid"] == home.pids[0]
-    descriptors = len(os.listdir(f"/proc/{home.pids[0]}/fd"))
+    descriptors = home.descriptors()
     asyncio.run(home.upgraded())
-    assert len(os.listdir(f"/proc/{home.pids[0]}/fd")) == descriptors  # none is left of the one before
+    deadline = time.monotonic() + PATIENCE
+    while home.descriptors() > descriptors:  # none is left of the one before; our own connection closes soon
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -12,8 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from supervisor.errors import NotRunning, SupervisorError
 from supervisor.home import client
@@ -51,6 +54,10 @@ def free_port() -> int:
 
 def wait_until_gone(pid: int) -> bool:
     """Of any process, ours or not: the kernel tells when it has died."""
+    if sys.platform == "win32":
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait(BOUND_SECONDS)
+        return not psutil.pid_exists(pid)
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -149,8 +149,8 @@ def die(how):
         leave(int(code))
     if kind == "abort":
         raw(b"/src/ggml/src/ggml.c:1234: GGML_ASSERT(n_tokens > 0) failed\n")
-    number = {"abort": signal.SIGABRT, "segv": signal.SIGSEGV, "kill": signal.SIGKILL, "stop": signal.SIGSTOP}
-    os.kill(os.getpid(), number[kind])
+    name = {"abort": "SIGABRT", "segv": "SIGSEGV", "kill": "SIGKILL", "stop": "SIGSTOP"}[kind]
+    os.kill(os.getpid(), getattr(signal, name))
 
 
 class Server:
@@ -192,8 +192,8 @@ class Server:
         say("I", "srv ", "llama_server: model loaded")
         say("I", "srv ", f"llama_server: listening on http://{self.host}:{self.port}")
         self.schedule_death()
-        while not self.left.wait(3600):
-            pass
+        while not self.left.wait(0.05 if os.name == "nt" else 3600):
+            pass  # on Windows no handler of a signal runs while the main thread waits for a lock
         leave(0)
 
     def misbehave_early(self):

@@ -24,7 +24,7 @@ for _words in (
         COMMANDS,
         f"`{' '.join(_words)}` is killed in the middle",
         how="`kill -9` of the command after 0.1 to 1.2 s, three times",
-        promise="the daemon finishes what it was asked to do, or never hears of it; no request breaks",
+        promise="the daemon finishes the request, or never gets it; no request of a client breaks",
         servers="any",
     )
     def _(ground: Ground, chance: Random, words: tuple[str, ...] = _words) -> None:
@@ -34,7 +34,7 @@ for _words in (
 
 @under_load(
     COMMANDS,
-    "`start` is killed in the middle, while another daemon runs",
+    "`start` is killed in the middle, while a daemon runs",
     how="`kill -9` of the command after 0.1 to 1.2 s, three times",
     promise="the daemon that runs does not notice",
 )
@@ -76,7 +76,7 @@ def _plan(ground: Ground, name: str) -> object:
 
 @under_load(
     COMMANDS,
-    "`unload` while it is asked",
+    "`unload` while clients ask that model",
     how="`unload` of one model",
     promise="answers under way end; the next request loads it again",
     servers="new",

@@ -10,26 +10,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..e2e.conftest import PATIENCE, until
 from .fault import fault
 from .ground import Ground
 
 KILLED, FILES = "The daemon is killed", "Files that the daemon finds"
-_PATIENCE = 30.0
 
 
 def _kill(ground: Ground) -> None:
     daemon = ground.daemon()
     daemon.kill()
-    daemon.wait(_PATIENCE)
+    daemon.wait(PATIENCE)
 
 
 def _while_it_loads(ground: Ground) -> None:
     ground.scripted(load=3600)
     ground.begin("start", "-p", "one", "-d")
-    deadline = time.monotonic() + _PATIENCE
-    while not ground.is_there():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(ground.is_there)
     ground.until_state("starting")
 
 
@@ -74,7 +71,7 @@ for _state, _reach in (
         KILLED,
         f"while its server {_state}",
         how="`kill -9` of the daemon in that state, then `start`",
-        promise="the next start works, with that server or with another, and leaves nothing at its end",
+        promise="the next start works, with the same server or a new one; `stop` leaves nothing",
     )
     def _(ground: Ground, reach: Callable[[Ground], None] = _reach) -> str:
         reach(ground)
@@ -84,7 +81,7 @@ for _state, _reach in (
 
 @fault(
     KILLED,
-    "while it begins",
+    "while it starts",
     how="`start --detach`, and `kill -9` of all its processes after 0.1 to 1.5 s; five times",
     promise="the next start works",
 )
@@ -163,7 +160,7 @@ for _file, _how, _spoil in (
         FILES,
         f"`{_file}` {_how}",
         how="after `kill -9` of the daemon, then `start`",
-        promise="it is ignored or set aside, and the next start works",
+        promise="the daemon ignores it or sets it aside, and the next start works",
     )
     def _(ground: Ground, file: str = _file, spoil: Callable[[Path], None] = _spoil) -> str:
         ground.scripted()
@@ -194,7 +191,7 @@ def _(ground: Ground) -> str:
 @fault(
     FILES,
     "`state/usage.sqlite` is locked by another program",
-    how="a transaction that lasts, while a client is answered",
+    how="a long transaction, while a client gets an answer",
     promise="requests do not wait for it",
 )
 def _(ground: Ground) -> str:

@@ -9,17 +9,17 @@ import subprocess
 import time
 from typing import Any
 
+from ..e2e.conftest import PATIENCE, until
 from .fault import fault
 from .ground import Ground, answer_of
 from .load import Load, questions_of
 
 HANGS = "The daemon and its commands"
-_PATIENCE = 30.0
 
 
 @fault(
     HANGS,
-    "it stands still for good",
+    "the daemon is frozen for good",
     how="SIGSTOP; a command waits 10 to 30 s for it",
     promise="`status` names the process and what to do; `stop --now` ends it and its server",
 )
@@ -44,7 +44,7 @@ def _superseded(ground: Ground, first: list[str], then: list[str]) -> str:
     )
     ground.until_state("starting", "two")
     second = ground.run(*then, code=None)
-    said = process.communicate(timeout=_PATIENCE)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 12, (process.returncode, said)
     return f"exit codes 12 and {second.returncode}: {ground.plain(said)}"
 
@@ -53,7 +53,7 @@ def _superseded(ground: Ground, first: list[str], then: list[str]) -> str:
     HANGS,
     "two switches at once",
     how="`switch two`, which loads for an hour, and `switch one` meanwhile",
-    promise="the earlier one ends as superseded, exit code 12; the later one counts",
+    promise="the earlier one ends as superseded, exit code 12; the later one wins",
 )
 def _(ground: Ground) -> str:
     ground.scripted("two", load=3600)
@@ -81,9 +81,9 @@ def _(ground: Ground) -> str:
 
 @fault(
     HANGS,
-    "a start while it stops",
+    "a start while the daemon stops",
     how="`start` during a `stop` that takes 4 s, since the server ignores SIGTERM",
-    promise="the start waits or is refused with the reason; the next one works",
+    promise="the start waits, or is refused with the reason; the next one works",
 )
 def _(ground: Ground) -> str:
     ground.scripted(term="ignore")
@@ -92,7 +92,7 @@ def _(ground: Ground) -> str:
     ground.until_state("stopping")
     done = ground.run("start", "-p", "one", "-d", code=None, waits=True)
     assert "Traceback" not in done.stderr
-    stopping.wait(_PATIENCE)
+    stopping.wait(PATIENCE)
     seen = f"exit code {done.returncode}: {ground.plain(done.stderr or done.stdout)}"
     began = time.monotonic()
     ground.up()
@@ -104,7 +104,7 @@ def _(ground: Ground) -> str:
     HANGS,
     "`start --detach` is killed in the middle",
     how="`kill -9` of the command after 0.1 to 4 s, without a daemon; five times",
-    promise="a daemon that has begun goes on, or none has; the next start works or says that it runs",
+    promise="either the daemon started and goes on, or it did not start; the next start works, or says that it runs",
 )
 def _(ground: Ground) -> str:
     ground.scripted()
@@ -119,22 +119,17 @@ def _(ground: Ground) -> str:
 @fault(
     HANGS,
     "`bench` is killed, and no daemon ran before",
-    how="`kill -9` of the command, whose own daemon serves its model",
-    promise="that daemon ends its server, and itself",
+    how="`kill -9` of the command, which started its own daemon for its model",
+    promise="that daemon ends its server and itself",
 )
 def _(ground: Ground) -> str:
     ground.write_profile("one")
     bench = ground.begin("bench", "one")
-    deadline = time.monotonic() + _PATIENCE
-    while not any("--host" in words for words in ground.commands().values()):
-        assert time.monotonic() < deadline, "bench starts no server"
-        time.sleep(0.05)
+    until(lambda: any("--host" in words for words in ground.commands().values()), "bench starts no server")
     bench.kill()
     bench.wait()
     began = time.monotonic()
-    while left := ground.leftovers():
-        assert time.monotonic() - began < 60, left
-        time.sleep(0.1)
+    until(lambda: not ground.leftovers())
     ground.took = time.monotonic() - began
     return "nothing is left"
 
@@ -143,7 +138,7 @@ def _(ground: Ground) -> str:
     HANGS,
     "a client waits when the daemon is stopped",
     how="`stop --now` while a request waits for a model that loads for an hour",
-    promise="the client is told so, at once",
+    promise="the client gets an error at once",
 )
 def _(ground: Ground) -> str:
     ground.scripted(sections={"gateway": {"preload": False}}, load=3600)
@@ -161,7 +156,7 @@ def _(ground: Ground) -> str:
     HANGS,
     "a command without a daemon",
     how="`status`, `stop`, `load`, `logs`, `ps`",
-    promise="exit code 3, or what is known without one; no traceback",
+    promise="exit code 3, or what the command knows without one; no traceback",
 )
 def _(ground: Ground) -> str:
     ground.write_profile("one")
@@ -178,15 +173,12 @@ def _(ground: Ground) -> str:
     HANGS,
     "the terminal goes",
     how="SIGHUP to a foreground start's process, and its pipe is closed",
-    promise="it reads its files again and goes on serving",
+    promise="the daemon reads its files again and goes on serving",
 )
 def _(ground: Ground) -> str:
     ground.scripted()
     process = ground.foreground("one")
-    deadline = time.monotonic() + _PATIENCE
-    while not ground.is_there() or ground.status()["server"]["state"] != "ready":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: ground.is_there() and ground.status()["server"]["state"] == "ready")
     assert process.stdout
     process.stdout.close()
     process.stdout = None  # which `close` would read

@@ -41,7 +41,7 @@ for _name, _line in (
     OTHERS,
     "the control socket has 200 clients that say nothing",
     how="connected for a second",
-    promise="commands and requests go on",
+    promise="other commands and requests still work",
 )
 def _(ground: Ground, _chance: Random) -> None:
     path, silent = str(ground.root / "run" / "control.sock"), []
@@ -64,7 +64,7 @@ for _name, _data in (
     ("random bytes", bytes(range(256)) * 40),
     ("half a head and nothing more", _HTTP),
     ("a head of 1 MB", _HTTP + b"X: " + b"y" * 1_000_000 + b"\r\n\r\n"),
-    ("a length and chunks", _HTTP + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("both a length and chunks", _HTTP + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     ("a bad chunk", _HTTP + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"),
     ("a body shorter than it says", _HTTP + b'Content-Length: 500\r\n\r\n{"messages": ['),
     ("a body that is not JSON", _HTTP + b"Content-Length: 5\r\n\r\n{{{{{"),
@@ -103,7 +103,7 @@ def _from_many(ground: Ground, data: bytes, count: int = 10, seconds: float = 0.
     OTHERS,
     "1,000 clients connect and say nothing",
     how="connected for a second",
-    promise="requests of others go on",
+    promise="requests of others still work",
 )
 def _(ground: Ground, _chance: Random) -> None:
     _from_many(ground, b"", 1000, 1)
@@ -113,7 +113,7 @@ def _(ground: Ground, _chance: Random) -> None:
     OTHERS,
     "clients leave in the middle of a stream",
     how="ten endless streams, closed after 0.3 s",
-    promise="llama-server stops working for them; requests of others go on",
+    promise="llama-server stops working for them; requests of others still work",
 )
 def _(ground: Ground, chance: Random) -> None:
     _from_many(ground, request_bytes("/completion", ENDLESS | {"model": chance.choice(ground.names)}))
@@ -123,7 +123,7 @@ def _(ground: Ground, chance: Random) -> None:
     OTHERS,
     "a client reads nothing",
     how="a long stream to a socket of 4 KiB that nobody reads, for 2 s",
-    promise="it holds up nobody",
+    promise="it delays nobody else",
 )
 def _(ground: Ground, chance: Random) -> None:
     asked = ENDLESS | {"n_predict": 500, "n_probs": 100, "model": chance.choice(ground.names)}
@@ -138,7 +138,7 @@ def _(ground: Ground, chance: Random) -> None:
 
 @under_load(
     OTHERS,
-    "a request names a model that nobody has",
+    "a request names an unknown model",
     how="a chat with such a `model`",
     promise="the model that is loaded answers, or 404; nothing is loaded or unloaded",
 )

@@ -24,7 +24,7 @@ PLACE, HUB = "Addresses and folders", "Downloads"
     PLACE,
     "the port is taken",
     how="another program listens there",
-    promise="refused; the error names that program",
+    promise="the start is refused; the error names that program",
 )
 def _(ground: Ground) -> str:
     ground.write_profile("one")
@@ -38,7 +38,7 @@ def _(ground: Ground) -> str:
     PLACE,
     "the address is not of this machine",
     how="`listen.host: 192.0.2.1`",
-    promise="refused, with the address; nothing is left",
+    promise="the start is refused; the error names the address; nothing is left",
 )
 def _(ground: Ground) -> str:
     ground.write_profile("one", listen={"host": "192.0.2.1", "port": ground.port})
@@ -113,7 +113,7 @@ def _(ground: Ground) -> str:
 @fault(
     PLACE,
     "the home is read-only",
-    how="its file system is mounted so",
+    how="a read-only mount",
     promise="an error that names the folder; nothing is left",
     needs_root=True,
 )
@@ -152,7 +152,7 @@ for _folder_name in ("run", "state", "logs"):
     @fault(
         PLACE,
         f"`{_folder_name}` is a file",
-        how="in place of that folder",
+        how="a file instead of that folder",
         promise="an error that names it; nothing is left",
     )
     def _(ground: Ground, name: str = _folder_name) -> str:
@@ -170,19 +170,19 @@ for _folder_name in ("run", "state", "logs"):
 _REPO, _MODEL = "me/demo-GGUF", "demo.gguf"
 
 for _name, _how, _spoil, _code in (
-    ("is cut off, three times", "the connection ends after 1 MB, each time", [cut(1_000_000)] * 3, 0),
-    ("is answered 500, then 503", "before it is answered", [status(500), status(503)], 0),
-    ("is corrupt, once", "a byte is another one", [corrupt(2_000_000)], 0),
+    ("is cut off, three times", "the connection ends after 1 MB each time", [cut(1_000_000)] * 3, 0),
+    ("gets a 500, then a 503", "the hub's first two answers", [status(500), status(503)], 0),
+    ("is corrupt, once", "one byte is wrong", [corrupt(2_000_000)], 0),
     ("is corrupt each time", "the same, twenty times", [corrupt(2_000_000)] * 20, 9),
     ("is cut off and corrupt", "both", [both(cut(1_000_000), corrupt(3))], 0),
-    ("is not there any more", "404 for the file, twenty times", [status(404)] * 20, None),
+    ("no longer exists", "404 for the file, twenty times", [status(404)] * 20, None),
 ):
 
     @fault(
         HUB,
         f"a model's file {_name}",
         how=_how,
-        promise="what is kept in the end has the right digest, or it is refused and deleted",
+        promise="the file has the right digest in the end, or the download refuses and deletes it",
     )
     def _(ground: Ground, spoil=_spoil, code: int | None = _code) -> str:
         source = ground.root / "source.gguf"
@@ -204,7 +204,7 @@ for _name, _how, _spoil, _code in (
     HUB,
     "the hub does not answer",
     how="nobody listens at its address",
-    promise="an error says so; what is here works",
+    promise="an error says so; local models work",
 )
 def _(ground: Ground) -> str:
     with FakeHub() as hub:

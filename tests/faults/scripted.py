@@ -21,14 +21,14 @@ _IMPATIENT = {"restart": {"max": 0}, "health": {"start-timeout": "2s", "interval
 for _name, _how, _promise, _sections, _words, _script in (
     (
         "does not know an option",
-        "it says `error: invalid argument` and exits with 1",
-        "no second try: it would say the same; the error names the option",
+        "it prints `error: invalid argument` and exits with 1",
+        "no second try, which would end the same; the error names the option",
         {},
         ("--nope",),
         {"stderr": "error: invalid argument: --nope", "exit": 1},
     ),
     (
-        "exits with 1 without a word",
+        "exits with 1 and says nothing",
         "before it listens",
         "no second try; the error says how it ended",
         {},
@@ -45,7 +45,7 @@ for _name, _how, _promise, _sections, _words, _script in (
     ),
     (
         "lacks a library",
-        "it says what the dynamic loader says, and exits with 127",
+        "it prints the dynamic loader's error, and exits with 127",
         "no second try; the error names the library",
         {},
         ("libcudart.so.12",),
@@ -56,8 +56,8 @@ for _name, _how, _promise, _sections, _words, _script in (
     ),
     (
         "finds no memory on its GPU",
-        "it says `cudaMalloc failed: out of memory` and exits with 1",
-        "an error that says so, with what helps",
+        "it prints `cudaMalloc failed: out of memory` and exits with 1",
+        "an error that says so, and what helps",
         _TWICE,
         ("memory",),
         {
@@ -83,7 +83,7 @@ for _name, _how, _promise, _sections, _words, _script in (
     ),
     (
         "is killed while it loads",
-        "SIGKILL while loading, as for want of memory",
+        "SIGKILL while loading, as when memory runs out",
         "tried again; then an error that names memory",
         _TWICE,
         ("SIGKILL",),
@@ -99,15 +99,15 @@ for _name, _how, _promise, _sections, _words, _script in (
     ),
     (
         "listens and never answers",
-        "it accepts and is silent; the same",
+        "it accepts connections and says nothing; the same timeout",
         "killed after that time without progress; the error says so",
         _IMPATIENT,
         (),
         {"answer": "never"},
     ),
     (
-        "stands still while it loads",
-        "SIGSTOP while loading; the same",
+        "is frozen while it loads",
+        "SIGSTOP while loading; the same timeout",
         "killed after that time without progress; the error says so",
         _IMPATIENT,
         (),
@@ -132,7 +132,7 @@ for _name, _how, _promise, _sections, _words, _script in (
     RUN,
     "crashes again and again",
     how="it exits with 1 as soon as it is ready; `restart.max` is 3",
-    promise="`failed` after three restarts, with the reason; `start` helps again",
+    promise="`failed` after three restarts, with the reason; `start` works again",
 )
 def _(ground: Ground) -> str:
     restart = {"max": 3, "backoff": "0.1s", "backoff-limit": "0.1s"}
@@ -164,8 +164,8 @@ def _(ground: Ground) -> str:
 
 
 for _name, _how, _term in (
-    ("ignores SIGTERM", "it ignores all of them", "ignore"),
-    ("leaves on the second SIGTERM only", "as llama-server while it answers", "second"),
+    ("ignores SIGTERM", "it ignores every SIGTERM", "ignore"),
+    ("ends only on the second SIGTERM", "as llama-server does while it answers", "second"),
 ):
 
     @fault(RUN, _name, how=_how, promise="TERM, grace (3 s here), TERM, 1 s, KILL; the stop ends")
@@ -182,8 +182,8 @@ for _name, _how, _term in (
 @fault(
     RUN,
     "hangs, though `/health` says ok",
-    how="it never answers `/metrics`, which its queue of inference answers; `health.hang-timeout` is 4 s",
-    promise="it is killed and comes back",
+    how="it never answers `/metrics`, which goes through its inference queue; `health.hang-timeout` is 4 s",
+    promise="the daemon kills and restarts it",
 )
 def _(ground: Ground) -> str:
     gate = ground.root / "gate"
@@ -202,7 +202,7 @@ def _(ground: Ground) -> str:
     RUN,
     "is busy and does not answer probes",
     how="the same, but it uses the CPU; for 8 s",
-    promise="it is left alone: it works",
+    promise="the daemon leaves it alone",
 )
 def _(ground: Ground) -> str:
     gate = ground.root / "gate"
@@ -219,7 +219,7 @@ def _(ground: Ground) -> str:
     RUN,
     "closes its listening socket",
     how="it goes on without one; `health.hang-timeout` is 4 s",
-    promise="it is restarted, since nobody reaches it",
+    promise="the daemon restarts it",
 )
 def _(ground: Ground) -> str:
     gate = ground.root / "gate"
@@ -239,7 +239,7 @@ for _name, _how, _script in (
     ("closes its output", "stdout and stderr, before it listens", {"close_output": True}),
 ):
 
-    @fault(RUN, _name, how=_how, promise="it serves all the same, `logs` works, and the log stays bounded")
+    @fault(RUN, _name, how=_how, promise="it still serves, `logs` works, and the log stays bounded")
     def _(ground: Ground, script: dict[str, Any] = _script) -> str:
         ground.scripted(**script)
         ground.up()
@@ -254,7 +254,7 @@ for _name, _how, _script in (
 
 for _kind, _how, _more in (
     ("group", "in its process group", "`stop` leaves no process"),
-    ("session", "in a session of its own", "`stop` ends, and leaves such a child alone"),
+    ("session", "in a separate session", "`stop` ends, and leaves such a child alone"),
 ):
 
     @fault(
@@ -284,8 +284,8 @@ for _kind, _how, _more in (
 @fault(
     RUN,
     "runs on the CPU where a GPU is asked for",
-    how="it says `no usable GPU found` and serves",
-    promise="`degraded`: exit code 1, and why",
+    how="it prints `no usable GPU found` and serves",
+    promise="`degraded`, exit code 1, and the reason",
 )
 def _(ground: Ground) -> str:
     ground.scripted(banner="cpu", devices=["CUDA0: a card (8192 MiB, 8000 MiB free)"])

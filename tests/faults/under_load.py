@@ -12,6 +12,7 @@ from random import Random
 
 import psutil
 
+from ..e2e.conftest import until
 from .fault import fault, tried, under_load
 from .ground import NAMES, Ground
 from .load import HUNG_SECONDS
@@ -27,18 +28,18 @@ def _signal(process: psutil.Process, number: int) -> None:
 # --- a server dies, stops or stands still
 
 for _number, _more in (
-    (signal.SIGKILL, "as the kernel does when memory is out"),
-    (signal.SIGSEGV, "as in a crash"),
-    (signal.SIGABRT, "as by a failed assertion"),
-    (signal.SIGTERM, "by somebody else"),
-    (signal.SIGINT, "by somebody else"),
+    (signal.SIGKILL, ", as from the kernel when memory runs out"),
+    (signal.SIGSEGV, ", as in a crash"),
+    (signal.SIGABRT, ", as after a failed assertion"),
+    (signal.SIGTERM, " from another program"),
+    (signal.SIGINT, " from another program"),
 ):
 
     @under_load(
         SERVER,
-        f"gets {_number.name} {_more}",
+        f"gets {_number.name}{_more}",
         how=f"`kill -{_number.name[3:]}` of one of three",
-        promise="it comes back; a request without an answer is sent again, half an answer ends with an error",
+        promise="it comes back; the gateway sends a request without an answer again, and ends half an answer with an error",
         servers="new",
         breaks=True,
     )
@@ -48,8 +49,8 @@ for _number, _more in (
 
 @under_load(
     SERVER,
-    "is killed, and again while it loads",
-    how="`kill -9`, and of the next process at once",
+    "is killed, and killed again while it loads",
+    how="`kill -9`, then the same for its next process at once",
     promise="it comes back",
     servers="new",
     breaks=True,
@@ -68,7 +69,7 @@ def _(ground: Ground, chance: Random) -> None:
 
 @under_load(
     SERVER,
-    "and all others are killed at once",
+    "is killed together with all others",
     how="`kill -9` of all three",
     promise="all come back",
     servers="new",
@@ -81,9 +82,9 @@ def _(ground: Ground, _chance: Random) -> None:
 
 @under_load(
     SERVER,
-    "stands still for a second",
+    "is frozen for a second",
     how="SIGSTOP, SIGCONT after 1 s",
-    promise="it is left alone, and no request breaks",
+    promise="the daemon leaves it alone, and no request breaks",
 )
 def _(ground: Ground, chance: Random) -> None:
     with ground.stopped(ground.server(chance.choice(ground.names))):
@@ -92,9 +93,9 @@ def _(ground: Ground, chance: Random) -> None:
 
 @under_load(
     SERVER,
-    "stands still for good",
+    "is frozen for good",
     how="SIGSTOP; `health.hang-timeout` is 4 s, by default 60 s",
-    promise="it is killed and comes back; its streams break visibly",
+    promise="the daemon kills and restarts it; its streams break visibly",
     servers="new",
     breaks=True,
 )
@@ -108,7 +109,7 @@ def _(ground: Ground, chance: Random) -> None:
     SERVER,
     "loses its socket",
     how="its socket behind the gateway is deleted",
-    promise="the gateway keeps its way to it: nothing restarts, no request breaks",
+    promise="the gateway still reaches it: nothing restarts, no request breaks",
 )
 def _(ground: Ground, chance: Random) -> None:
     name = chance.choice(ground.names)
@@ -144,7 +145,7 @@ def _(ground: Ground) -> str:
 @under_load(
     DAEMON,
     "is upgraded in place",
-    how="`upgrade-daemon`, to the code that it has",
+    how="`upgrade-daemon`, to the same code",
     promise="the same process and the same servers; no connection is refused, no answer is cut",
 )
 def _(ground: Ground, _chance: Random) -> None:
@@ -155,7 +156,7 @@ def _(ground: Ground, _chance: Random) -> None:
     DAEMON,
     "is upgraded in place, and the command is killed in the middle",
     how="`kill -9` of `upgrade-daemon` after 0.1 to 1.2 s, three times",
-    promise="it is upgraded or not; no request breaks",
+    promise="it is upgraded, or goes on unchanged; no request breaks",
 )
 def _(ground: Ground, chance: Random) -> None:
     for _ in range(3):
@@ -164,7 +165,7 @@ def _(ground: Ground, chance: Random) -> None:
 
 @under_load(
     DAEMON,
-    "and all its servers are killed at once",
+    "is killed together with all its servers",
     how="`kill -9` of all, then `start`",
     promise="the next start works",
     daemon="new",
@@ -178,9 +179,9 @@ def _(ground: Ground, _chance: Random) -> None:
 
 @under_load(
     DAEMON,
-    "is killed, and its record names a stranger",
-    how="`kill -9`; another program's pid is put into `state/default.json`, then `start`",
-    promise="the stranger is not signalled; the next start works",
+    "is killed, and its record names another program's process",
+    how="`kill -9`, another program's pid in `state/default.json`, then `start`",
+    promise="that process gets no signal; the next start works",
     daemon="new",
     servers="new",
     breaks=True,
@@ -197,7 +198,7 @@ def _(ground: Ground, _chance: Random) -> None:
 
 @under_load(
     DAEMON,
-    "stands still for two seconds",
+    "is frozen for two seconds",
     how="SIGSTOP, SIGCONT after 2 s",
     promise="nothing restarts, no request breaks",
 )
@@ -212,7 +213,7 @@ for _number in (signal.SIGTERM, signal.SIGINT):
         DAEMON,
         f"gets {_number.name}, and is started again",
         how=f"`kill -{_number.name[3:]}`, wait, `start`",
-        promise="it stops in good order: answers under way end whole, later requests are refused until it is back",
+        promise="a clean stop: answers under way end whole, and later requests are refused until it is back",
         daemon="new",
         servers="new",
         breaks=True,
@@ -243,10 +244,7 @@ def _(ground: Ground, _chance: Random) -> None:
 )
 def _(ground: Ground, _chance: Random) -> None:
     shutil.rmtree(ground.root / "run", ignore_errors=True)
-    deadline = time.monotonic() + 30
-    while not ground.is_there():
-        assert time.monotonic() < deadline, "the control socket does not come back"
-        time.sleep(0.05)
+    until(ground.is_there, "the control socket does not come back")
 
 
 for _file in ("control.sock", "daemon.lock", "default.lock"):
@@ -255,15 +253,12 @@ for _file in ("control.sock", "daemon.lock", "default.lock"):
         DAEMON,
         f"loses `{_file}`",
         how="that file is deleted",
-        promise="it is put back; nothing restarts, no request breaks",
+        promise="the daemon puts it back; nothing restarts, no request breaks",
     )
     def _(ground: Ground, _chance: Random, file: str = _file) -> None:
         lost = ground.root / "run" / file
         lost.unlink(missing_ok=True)
-        deadline = time.monotonic() + 30
-        while not lost.exists():
-            assert time.monotonic() < deadline, f"{file} does not come back"
-            time.sleep(0.05)
+        until(lost.exists, f"{file} does not come back")
 
 
 for _folder in ("logs", "state"):
@@ -281,8 +276,8 @@ for _folder in ("logs", "state"):
 @under_load(
     DAEMON,
     "is short of descriptors",
-    how="`prlimit --nofile` of two more than it has open, for 2 s",
-    promise="it lives on; requests that it cannot accept wait or are refused",
+    how="`prlimit --nofile` to two more than it has open, for 2 s",
+    promise="it goes on; requests that it cannot accept wait or are refused",
     breaks=True,
 )
 def _(ground: Ground, _chance: Random) -> None:
@@ -300,7 +295,7 @@ def _(ground: Ground, _chance: Random) -> None:
     DAEMON,
     "has a full disk",
     how="its home, on a file system of 64 MiB, is filled for 2 s",
-    promise="lines of logs and records are lost, and no request",
+    promise="log lines and records are lost, but no request",
     needs_root=True,
 )
 def _(ground: Ground, _chance: Random) -> None:
@@ -312,7 +307,7 @@ def _(ground: Ground, _chance: Random) -> None:
     DAEMON,
     "has a full disk when a server dies",
     how="the same, and `kill -9` of a server",
-    promise="the server comes back all the same",
+    promise="the server comes back",
     servers="new",
     breaks=True,
     needs_root=True,

@@ -83,11 +83,14 @@ def test_a_projector_that_was_switched_off_comes_back_by_its_name_and_goes_by_of
         ),
         ("model: {path: /m, draft: {file: d.gguf}}", "model.draft.repo is missing"),
         ("model: {path: /m, draft: {quant: Q8_0}}", "a quantisation is one of a repository's files"),
-        ("model: {repo: o/r, draft: {repo: o/d, file: a.gguf, quant: Q8_0}}", "names the file already"),
+        ("model: {repo: o/r, draft: {repo: o/d, file: a.gguf, quant: Q8_0}}", "already names the file"),
         ("model: {repo: o/r, projector: {repo: o/p}}", "model.projector.file is missing"),
         ("model: {path: /m, projector: /p}\nserver: {no-mmproj: on}", "model.projector is given too"),
         ("model: {path: /m, draft: {type: fast}}", "model.draft.type: must be one of simple, mtp"),
-        ("model: {path: /m}\nserver: {spec-type: 'draft-mtp,draft-simple'}", "a model has one draft only"),
+        (
+            "model: {path: /m}\nserver: {spec-type: 'draft-mtp,draft-simple'}",
+            "a model can have only one draft",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_said(resolved, text, said):
@@ -115,12 +118,12 @@ def words(count, kind="gpt2", **more):
     [
         (words(151936), words(151900), ""),
         (words(151936), words(151936, bos_token_id=1), ""),  # which nobody adds
-        (words(151936), words(49152), "a vocabulary of 49152 tokens, and this one 151936"),
-        (words(100), words(100, "llama"), "tokenizer.ggml.model is llama, that of this one gpt2"),
+        (words(151936), words(49152), "a vocabulary of 49152 tokens, but the model has one of 151936"),
+        (words(100), words(100, "llama"), "tokenizer.ggml.model is llama, that of the model is gpt2"),
         (
             words(100, add_bos_token=True, bos_token_id=1),
             words(100, bos_token_id=2),
-            "tokenizer.ggml.bos_token_id is 2, that of this one 1",
+            "tokenizer.ggml.bos_token_id is 2, that of the model is 1",
         ),
         (model(), words(100), ""),  # the header tells nothing
     ],
@@ -136,17 +139,17 @@ def test_a_head_in_a_file_is_for_states_of_one_width():
     head = model("gemma4-assistant", **{"gemma4-assistant__embedding_length_out": 2816})
     other = model("gemma4-assistant", **{"gemma4-assistant__embedding_length_out": 2560})
     assert draft_misfit(target, head, "mtp") == ""
-    assert "states are 2560 wide, and those of this one are 2816" in draft_misfit(target, other, "mtp")
+    assert "states 2560 wide, but those of this model are 2816 wide" in draft_misfit(target, other, "mtp")
 
 
 def test_a_projector_has_the_width_of_the_embeddings_somewhere():
     target = model(llama__embedding_length=2048)
     assert projector_misfit(target, model("clip", [("mm.2.weight", (4608, 2048))])) == ""
     assert projector_misfit(target, model("clip", clip__vision__projection_dim=2048)) == ""
-    assert "nothing in it is 2048 wide" in projector_misfit(
+    assert "nothing in it is as wide as this model's embeddings (2048)" in projector_misfit(
         target, model("clip", [("mm.2.weight", (64, 512))])
     )
-    assert "is no projector, but a model (llama)" in projector_misfit(target, model())
+    assert "is not a projector but a model (llama)" in projector_misfit(target, model())
 
 
 @pytest.mark.parametrize(
@@ -236,7 +239,7 @@ def test_embeddings_of_each_layer_that_stay_in_the_file_need_no_memory():
     assert by_default.accounts[0].needed_bytes - lazy.accounts[0].needed_bytes == size
     assert lazy.accounts[0].weights == by_default.accounts[0].weights  # as the engine counts them
     assert lazy.accounts[0].anonymous_bytes == by_default.accounts[0].anonymous_bytes
-    assert any(note.startswith(f"{tensor} stays in the file") for note in lazy.notes)
+    assert any(note.startswith(f"{tensor} (") and "stays in the file" in note for note in lazy.notes)
     unmapped = ledger(name, "-c 4096 -np 1 -lzm on --load-mode none").accounts[0]
     assert unmapped.anonymous_bytes == unmapped.needed_bytes == lazy.accounts[0].needed_bytes
 

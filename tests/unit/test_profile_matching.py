@@ -146,23 +146,23 @@ def test_among_equals_ones_own_goes_first_then_the_larger_model_that_fits():
         (
             7.7,
             "gemma-4-e4b",
-            "no profile is made for this machine; it has 7.7 GiB of memory, and gpt-oss-20b wants 16 GiB",
+            "no profile is made for this machine; it has 7.7 GiB of memory, and gpt-oss-20b needs 16 GiB",
         ),
         (
             3.9,
             "qwen3.5-0.8b",
-            "no profile is made for this machine; it has 3.9 GiB of memory, and gpt-oss-20b wants 16 GiB",
+            "no profile is made for this machine; it has 3.9 GiB of memory, and gpt-oss-20b needs 16 GiB",
         ),
         (
             2,
             "demo",
-            "no profile is made for this machine; it has 2 GiB of memory, and gpt-oss-20b wants 16 GiB",
+            "no profile is made for this machine; it has 2 GiB of memory, and gpt-oss-20b needs 16 GiB",
         ),
         (
             None,
             "demo",
             "no profile is made for this machine; how much memory it has is not known, and gpt-oss-20b "
-            "wants 16 GiB",
+            "needs 16 GiB",
         ),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_model_that_is_larger_than_all_memory_does_not_fit_any_machine():
     assert reasons["gpt-oss-120b"] == ("it has 32 GiB of memory, the model takes 59 GiB",)
 
 
-MINE = Fit("mine", "no profile is made for this machine, and this one of yours is for any")
+MINE = Fit("mine", "no profile is made for this machine, and this one of yours is for any machine")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_a_quantisation_takes_the_place_of_a_file_and_the_other_way_round(store)
     assert resolve("child", store).model == ModelSource(repo="a/b", quant="Q8_0")
     assert resolve("grandchild", store).model == ModelSource(repo="a/b", file="y")
     assert problems(store, "both") == [
-        "both.yaml:1:29: model.quant: model.file names the file already; take one of both out"
+        "both.yaml:1:29: model.quant: model.file already names the file; remove one of the two"
     ]
     assert problems(store, "none") == [
         "none.yaml:1:9: model.quant: model.repo is missing: a quantisation is one of a repository's files"
@@ -182,7 +182,7 @@ def test_mistakes_of_parents_are_told_too(store):
         ("engine: {source: build, path: /x}\n", "p.yaml:1:25: engine.path: is not used with source: build"),
         (
             "model: {file: x}\n",
-            "p.yaml:1:9: model.file: model.repo is missing: a file of its own is model.path",
+            "p.yaml:1:9: model.file: model.repo is missing; for a file on this machine, use model.path",
         ),
     ],
 )

@@ -64,6 +64,6 @@ def test_without_a_flavour_it_says_where_others_are_shown():
 
 def test_where_the_engine_is_for_the_cpu_no_gpu_is_talked_of():
     text = starter_text("mine", local("gpt-oss-20b", flavour="cpu", flavour_reason="it has no such card"))
-    assert "Everything lies in RAM" in text
+    assert "Everything is in RAM" in text
     assert "on a GPU" not in text
     assert "more of the model goes to the RAM" not in text

@@ -185,6 +185,7 @@ def test_nvidias_device_is_made_before_privileges_are_gone():
     assert "ExecStartPre" not in user
 
 
+@posix
 def test_a_home_elsewhere_may_be_written_to():
     text = unit(request("system", data=Path("/srv/llm home")), facts())
     assert value(text, "ReadWritePaths") == '"/srv/llm home"'

@@ -33,7 +33,7 @@ PLAN = LaunchPlan(
     ("change", "why"),
     [
         ({}, ""),
-        ({"orphan": "end"}, "orphan: end"),
+        ({"orphan": "end"}, "the profile says so"),
         ({"host": "127.0.0.1", "port": 8080, "behind_gateway": False}, ""),
         ({"host": "127.0.0.1"}, "its inner port has a key"),
         ({"adapter": "command"}, "only llama-server itself"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -185,6 +186,7 @@ def test_a_profile_with_a_public_address_is_refused_at_its_place(tmp_path, monke
 # --- the build
 
 
+scripts = pytest.mark.skipif(sys.platform == "win32", reason="the programs are shell scripts")
 HELP = """\
 Usage: ggml-rpc-server [options]
 
@@ -200,6 +202,7 @@ def build_at(folder):
     return replace(BUILD, command=(str(folder / "llama-server"),))
 
 
+@scripts
 @pytest.mark.parametrize("name", ["ggml-rpc-server", "rpc-server"])
 def test_the_program_next_to_llama_server_is_asked_for_its_options(tmp_path, name):
     program = script(tmp_path / name, f"cat >&2 <<'EOF'\n{HELP}EOF\n")
@@ -211,6 +214,7 @@ def test_the_program_next_to_llama_server_is_asked_for_its_options(tmp_path, nam
     assert found.devices == CARDS
 
 
+@scripts
 def test_it_is_found_where_a_link_to_llama_server_leads(tmp_path):
     program = script(tmp_path / "cellar" / "ggml-rpc-server", "exit 0\n")
     script(tmp_path / "cellar" / "llama-server", "exit 0\n")
@@ -228,6 +232,7 @@ def test_a_build_without_the_program_says_so_and_what_has_it(tmp_path):
     assert "goss-supervisor engine remove b11434" in earlier.value.hint
 
 
+@scripts
 def test_a_program_that_does_not_run_says_why(tmp_path):
     script(tmp_path / "ggml-rpc-server", "echo 'libggml.so.0: cannot open' >&2\nexit 127\n")
     with pytest.raises(NoSuitableEngine, match="does not run"):

@@ -19,17 +19,24 @@ EngineProtocol = Literal["http", "rpc"]
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A line of the log that tells the cause.  Named groups of the pattern fill message and hint."""
+    """
+    A line of the log that tells the cause.  Named groups of the pattern fill message and hint.
+
+    ``breaks``: the engine runs on and answers probes after it, but no request any more.
+    """
 
     kind: str
     pattern: re.Pattern[str]
     message: str
     hint: str
     retryable: bool = False
+    breaks: bool = False
 
 
-def sign(kind: str, pattern: str, message: str, hint: str, *, retryable: bool = False) -> Sign:
-    return Sign(kind, re.compile(pattern), message, hint, retryable)
+def sign(
+    kind: str, pattern: str, message: str, hint: str, *, retryable: bool = False, breaks: bool = False
+) -> Sign:
+    return Sign(kind, re.compile(pattern), message, hint, retryable, breaks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ LESS_MEMORY = (
 )
 _DOWNLOAD_AGAIN = "Delete the file and download it again."
 _NEWER_BUILD = "Use a newer llama.cpp build."
+_LOST_OFTEN = "If it happens often, look at the driver's log, at power and at heat."
 
 # The first sign that is anywhere in the log wins, so the precise ones come before those that follow
 # from them.
@@ -175,10 +176,26 @@ SIGNS: tuple[Sign, ...] = (
     ),
     sign(
         "device-lost",
+        r"decode\(\) failed: .*ErrorDeviceLost",
+        "The GPU was lost: its driver reset it, and this llama-server can answer no request since.",
+        _LOST_OFTEN,
+        retryable=True,
+        breaks=True,
+    ),
+    sign(
+        "device-lost",
         r"(?:DeviceLostError|ErrorDeviceLost|ggml_vulkan: device lost)",
         "The GPU was lost: its driver reset it.",
-        "If it happens often, look at the driver's log, at power and at heat.",
+        _LOST_OFTEN,
         retryable=True,
+    ),
+    sign(
+        "gpu-memory",  # Vulkan keeps the size that it could not get, and fails to get it in every request
+        r"decode\(\) failed: .*ErrorOutOfDeviceMemory",
+        "A request needed more memory than the GPU had free, and this llama-server can answer none since.",
+        LESS_MEMORY,
+        retryable=True,
+        breaks=True,
     ),
     sign(
         "gpu-memory",

@@ -119,7 +119,7 @@ class Venv:
 
 def _how_to_get_venv() -> str:
     debian = f"Debian, Ubuntu: sudo apt-get install python3.{sys.version_info.minor}-venv"
-    elsewhere = "Install the whole Python of python.org; its embeddable package has no venv."
+    elsewhere = "Install the full Python from python.org; its embeddable package has no venv."
     return {"linux": debian}.get(sys.platform, elsewhere)
 
 

@@ -123,7 +123,7 @@ def _of_profiles(figures: RequestFigures) -> Iterator[Metric]:
     cached = _counter("prompt_tokens_cached", "Those of them that were cached.", labels=("profile",))
     given = _counter("output_tokens", "Tokens of all answers.", labels=("profile",))
     drafted = _counter("drafted_tokens", "Tokens that drafts proposed.", labels=("profile",))
-    accepted = _counter("drafted_tokens_accepted", "Those of them that were right.", labels=("profile",))
+    accepted = _counter("drafted_tokens_accepted", "Tokens of drafts that were right.", labels=("profile",))
     for name, of in tuple(figures.profiles.items()):
         for family, histogram in (
             (first, of.first_token),

@@ -140,7 +140,7 @@ class UsageFile:
                     raise self._damaged(found)
                 yield file
         except UnicodeDecodeError as error:  # a damaged name of a table, in what SQLite says of it
-            raise self._damaged("it holds text that is none") from error
+            raise self._damaged("it holds text that is not UTF-8") from error
         except sqlite3.Error as error:
             raise self._said(error) from error
 

@@ -49,7 +49,7 @@ def open_pidfd(pid: int, on_exit: Callable[[], None]) -> Pidfd | None:
 
 def let_go_on(writer: int) -> None:
     """
-    Whoever writes into this pipe is not held up by one that is full: what has no room is lost.  For C and C++
+    A full pipe does not block its writer: what has no room is lost.  For C and C++
     only, where a line that cannot be written is no error.
     """
     os.set_blocking(writer, False)
@@ -66,7 +66,7 @@ def output_of(identity: Identity) -> int:
     if identify(identity.pid) == identity and stat.S_ISFIFO(os.fstat(fd).st_mode):
         return fd
     os.close(fd)
-    raise OSError(errno.ESRCH, "its output is no pipe of ours")
+    raise OSError(errno.ESRCH, "its output is not a pipe of ours")
 
 
 def bind_to_parent(parent: int) -> Callable[[], None]:

@@ -88,7 +88,7 @@ def take_over(survivor: Survivor, *, on_output: Callable[[bytes], None]) -> Posi
         elif sys.platform == "linux":
             pipe = Pipe(output_of(identity), on_output)
         else:
-            raise OSError(errno.ENOTSUP, "this system does not offer it")  # noqa: TRY301 - one answer to all
+            raise OSError(errno.ENOTSUP, "this system cannot do that")  # noqa: TRY301 - one answer to all
         return PosixChild(identity, pipe, _best_notice if survivor.is_child else _far_notice, end)
     except OSError as error:
         if pipe is not None:
@@ -142,11 +142,11 @@ def _preparation(*, no_sigpipe: bool, outlives: bool) -> Callable[[], None]:
 
 
 def _far_notice(pid: int, on_exit: Callable[[], None]) -> Notice:
-    """For a process whose death no SIGCHLD tells.  Raises OSError."""
+    """For a process that is not our child, so no SIGCHLD reports its death.  Raises OSError."""
     notice = _best_notice(pid, on_exit)
     if isinstance(notice, Sigchld):
         notice.close()
-        raise OSError(errno.ENOTSUP, "this system does not tell of its end")
+        raise OSError(errno.ENOTSUP, "this system does not report when it ends")
     return notice
 
 
@@ -159,7 +159,7 @@ def _best_notice(pid: int, on_exit: Callable[[], None]) -> Notice:
 
 
 class End(Protocol):
-    """How the death of one process is found out."""
+    """How we learn of the death of one process."""
 
     def is_dead(self) -> bool:
         """On Linux without reaping it; elsewhere there is no group to sweep, so it may be reaped at once."""
@@ -194,7 +194,7 @@ class OwnEnd:
 
 
 class FarEnd:
-    """Of a process that an earlier daemon started: somebody else reaps it, and is told how it ended."""
+    """Of a process that an earlier daemon started: another process reaps it, and learns how it ended."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity

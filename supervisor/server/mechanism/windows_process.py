@@ -13,6 +13,7 @@ import ctypes
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ...errors import StartFailed
 from ...home.identity import Identity, identify
@@ -59,8 +60,8 @@ async def start(
 
 
 def take_over(survivor: Survivor, *, on_output: Callable[[bytes], None]) -> WindowsChild:  # noqa: ARG001 - as `child.take_over`
-    """The job object ends all with the daemon, so there is none."""
-    raise StartFailed(f"Windows leaves no server running (pid {survivor.identity.pid}).")
+    """The job object ends every server with the daemon, so there is none to take over."""
+    raise StartFailed(f"On Windows no server outlives its daemon (pid {survivor.identity.pid}).")
 
 
 class WindowsChild(asyncio.SubprocessProtocol):
@@ -83,10 +84,9 @@ class WindowsChild(asyncio.SubprocessProtocol):
 
     def terminate(self, stop: StopSignal = "TERM") -> None:  # noqa: ARG002 - there is one way only
         if not self.exited.done():
-            subprocess.Popen(
-                [sys.executable, "-I", "-S", console.__file__, str(self.identity.pid)],
-                creationflags=subprocess.CREATE_NO_WINDOW,
-            )
+            command = [sys.executable, "-I", "-S", console.__file__, str(self.identity.pid)]
+            press = partial(subprocess.call, command, creationflags=subprocess.CREATE_NO_WINDOW)
+            asyncio.get_running_loop().run_in_executor(None, press)
 
     def kill(self) -> None:
         if not self.exited.done() and self._job is not None:
