@@ -114,6 +114,15 @@ def left_running(paths: Paths) -> list[tuple[Record, Identity]]:
     return found
 
 
+def is_left(paths: Paths, name: str) -> bool:
+    """Whether something holds this server's lock, or its process lives though the lock's file was removed."""
+    if held_by(generation_lock(paths, name)) is not None:
+        return True
+    record = read_record(record_file(paths, name))
+    identity = record.identity if record else None
+    return identity is not None and identify(identity.pid) == identity
+
+
 def refuse_beside_survivors(paths: Paths) -> None:
     """For commands that need the memory for themselves, without a daemon.  Raises AlreadyRunning."""
     for record, identity in left_running(paths)[:1]:

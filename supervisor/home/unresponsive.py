@@ -11,7 +11,7 @@ from ..errors import NotAnswering, NotRunning, SupervisorError
 from ..locks import Lock, held_by
 from ..paths import Paths
 from .control_socket import endpoint
-from .places import SERVER, daemon_lock, generation_lock, other_servers
+from .places import SERVER, daemon_lock, other_servers
 
 GRACE_SECONDS = 3.0  # after TERM; a loop that hangs does not react to it
 
@@ -69,9 +69,9 @@ def end_survivors(paths: Paths, say: Callable[[str], None]) -> str:
     End the servers that a killed daemon left; returns their profiles in words, "" if there is none.
     Raises StartFailed where it cannot be proved who holds a server's lock.
     """
-    from .orphan import end_all_left, left_running  # noqa: PLC0415 - as above
+    from .orphan import end_all_left, is_left, left_running  # noqa: PLC0415 - as above
 
-    if not any(held_by(generation_lock(paths, name)) is not None for name in (SERVER, *other_servers(paths))):
+    if not any(is_left(paths, name) for name in (SERVER, *other_servers(paths))):
         return ""
     lock = Lock.acquire(daemon_lock(paths), {"pid": os.getpid()})
     if lock is None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from types import SimpleNamespace
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from hypothesis import given, settings
@@ -490,6 +491,28 @@ async def test_who_follows_from_now_on_is_told_nothing_of_before(test, tmp_path)
         await asyncio.sleep(0)
         note(gateway.activity, "new")
         assert [each["profile"] for each in (await following)["requests"]] == ["new"]
+
+
+@promise
+async def test_what_is_still_under_way_at_the_end_ends_without_an_error(test, tmp_path):
+    """Else asyncio writes a traceback into the log."""
+    began = asyncio.Event()
+
+    async def lasts(_program, _connection):
+        began.set()
+        await asyncio.Event().wait()
+        yield {}
+
+    control, reader = control_of(test), asyncio.StreamReader()
+    control.upgrade = lasts
+    reader.feed_data(b'{"protocol": 1, "op": "upgrade", "program": ["x"]}\n')
+    writer = Mock(wait_closed=AsyncMock())
+    serving = asyncio.create_task(control.serve(reader, writer))
+    async with asyncio.timeout(BOUND_SECONDS):
+        await began.wait()
+        await control.finish()
+        assert await serving is None
+    writer.close.assert_called_once()
 
 
 @promise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -213,7 +214,47 @@ def test_what_a_slow_client_has_not_taken_comes_before_the_next_answer(monkeypat
     asyncio.run(scenario())
 
 
-def test_the_daemon_counts_what_the_copy_answers_and_says_what_is_cut(monkeypatch):
+@pytest.mark.parametrize("short", ["copy", "daemon"])
+def test_where_too_many_files_are_open_one_client_is_lost_and_nobody_gets_its_place(monkeypatch, short):
+    receive, duplicate, lost = socket.recv_fds, os.dup, []
+
+    def dup(descriptor):
+        if short == "copy" and not lost:
+            lost.append(descriptor)
+            raise OSError(errno.EMFILE, "too many")
+        return duplicate(descriptor)
+
+    def recv_fds(*arguments):
+        data, fds, flags, address = receive(*arguments)
+        if short == "daemon" and fds and not lost:  # Linux closes what has no room, and says so
+            lost.extend(fds)
+            os.close(fds[0])
+            return data, [], flags | socket.MSG_CTRUNC, address
+        return data, fds, flags, address
+
+    async def scenario():
+        host, loop = Host(), asyncio.get_running_loop()
+        first, second = await a_client(), await a_client()
+        async with both_ends(monkeypatch, host) as (copy, _, _):
+            monkeypatch.setattr(copies.os, "dup", dup)
+            monkeypatch.setattr(copies.socket, "recv_fds", recv_fds)
+            copy.take(first[1], None, b"first", has_head=False)
+            copy.take(second[1], None, b"second", has_head=False)
+            moved = await host.clients.get()
+            await moved.until(b"second")
+            assert moved.data == b"second"
+            moved.transport.write(b"answer")
+            assert await loop.sock_recv(second[0], 100) == b"answer"
+            assert await loop.sock_recv(first[0], 100) == b"", "it is closed"
+        assert lost
+        moved.transport.abort()
+        for client, _ in (first, second):
+            client.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_daemon_counts_what_the_copy_answers_and_says_what_is_cut(monkeypatch, caplog):
     async def scenario():
         host, counted = Host(), []
         under_way = tuple(CopiedRequest(number, "default", tokens=9) for number in (1, 2, 3))
@@ -234,5 +275,6 @@ def test_the_daemon_counts_what_the_copy_answers_and_says_what_is_cut(monkeypatc
             assert await cuts.get() == ("default", "why")
             copy._socket.shutdown(socket.SHUT_RDWR)  # it dies: what it answered is over
             assert await host.out.get() == (counted[2], None)
+            assert "cut off: 1" in caplog.text
 
     asyncio.run(scenario())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from supervisor.home.identity import identify
 from supervisor.home.orphan import MARK_VARIABLE, mark_of
 from supervisor.home.places import generation_lock, make_folders, record_file
 from supervisor.home.records import Record, write_record
+from supervisor.home.unresponsive import end_survivors
 from supervisor.locks import Lock, held_by
 from supervisor.paths import Paths
 from supervisor.prepare.machine_checks import held_by_servers
@@ -290,6 +292,15 @@ def test_what_is_not_wanted_is_ended_and_what_cannot_be_proved_is_left_alone_and
     assert identify(record.identity.pid) == record.identity
     run_story(found_in(paths, record).end(["default"]))
     assert wait_until_gone(record.identity.pid)
+
+
+def test_stop_finds_one_whose_lock_went_with_the_runtime_folder(home):
+    paths, _, record = home
+    write_record(record_file(paths), record)
+    shutil.rmtree(paths.runtime)
+    assert end_survivors(paths, lambda _: None)
+    assert wait_until_gone(record.identity.pid)
+    assert not end_survivors(paths, lambda _: None)
 
 
 def mock_mark():

@@ -302,13 +302,13 @@ def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
             assert "goes on unchanged" in raised.value.hint
         assert home.pids == before
         assert home.copies() == []
-        descriptors = Path(f"/proc/{before[0]}/fd").iterdir()  # noqa: ASYNC240 - in memory
-        assert not [each for each in descriptors if "memfd:" in str(each.readlink())], "it has the secrets"
         home.open()
         await stream.until(b"data: [DONE]")
         assert said_in(stream.got) == DEMO_ANSWER
 
     home.played(run)
+    descriptors = Path(f"/proc/{before[0]}/fd").iterdir()
+    assert not [each for each in descriptors if "memfd:" in str(each.readlink())], "it has the secrets"
     os.kill(before[1], signal.SIGKILL)  # it watches its server as before
     home.watch_for(lambda now: now["server"]["state"] == "ready" and now["server"]["restarts"] == 1)
 
