@@ -36,7 +36,8 @@ NOT_ASKED_FOR = ("colorama", "virtualenv")  # pip takes the markers of this syst
 VENV = 'import sys\nfrom virtualenv import cli_run\n\ncli_run(["--no-download", "--copies", *sys.argv[1:]])\n'
 PATHS = "python313.zip\n.\n..\\site\n..\\project\nimport site\n"
 COMPILED = "Z:\\opt\\windows\\site\\__pycache__"  # kept for the next run, as the view is not
-TESTS = ["tests/unit", "tests/e2e/test_windows.py"]
+CONTRACT = ["background", "fake", "files", "output_log", "server", "terminal"]
+TESTS = ["tests/unit", *(f"tests/contract/test_{each}.py" for each in CONTRACT), "tests/e2e/test_windows.py"]
 STEP_SECONDS = 900.0
 ENVIRONMENT = {
     "PATH": "/usr/lib/wine:/usr/sbin:/usr/bin",
