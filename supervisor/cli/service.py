@@ -122,7 +122,7 @@ def stop(*, scope: str | None) -> None:
 @click.option("--full", is_flag=True, help="Always stop and start it, which loads the model again.")
 def restart(*, scope: str | None, full: bool) -> None:
     """
-    Restart the service with this version of the program, for instance after an upgrade.
+    Restart the service with this version of the program.
 
     If possible, it upgrades in place (see upgrade-daemon): models stay loaded, and clients do not notice.
     Otherwise, and with --full, it stops and starts the service.

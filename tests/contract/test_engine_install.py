@@ -197,7 +197,10 @@ def test_the_users_python_and_pip_settings_do_not_lead_it_astray(
 @posix
 @pytest.mark.parametrize(
     ("system", "remedy"),
-    [("linux", f"apt-get install python3.{sys.version_info.minor}-venv"), ("win32", "Python of python.org")],
+    [
+        ("linux", f"apt-get install python3.{sys.version_info.minor}-venv"),
+        ("win32", "full Python from python.org"),
+    ],
 )
 def test_a_python_without_venv_is_told_with_what_brings_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, remedy: str

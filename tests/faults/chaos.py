@@ -127,8 +127,9 @@ def run(
     workers: int = 6,
 ) -> Report:
     """
-    So long, and until so many faults were injected, from the moment at which all models answer; then a stop, and a look at what is left.  What ends the
-    daemon comes in the second half only, so that one daemon lives long enough to be seen growing.
+    For ``seconds`` from the moment at which all models answer, and until ``least`` faults were injected; then a
+    stop, and a look at what is left.  What ends the daemon comes in the second half only, so that one daemon
+    lives long enough to be seen growing.
     """
     report, chance = Report(seed), random.Random(seed)
     with Ground.fresh(root) as ground:

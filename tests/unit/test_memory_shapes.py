@@ -151,7 +151,7 @@ def test_what_the_formula_does_not_know_is_said_and_refuses_nothing() -> None:
     small = Pool("RAM", 512 * MIB, 256 * MIB)
     ledger = account(model, launch, [small], cpu_features=FEATURES, flavour="cpu")
     assert "does not know the architecture rwkv7" in " ".join(ledger.notes)
-    assert "a server may need up to 128 MiB less." in ledger.notes[-1]  # it needs 53 less
+    assert "it may need up to 128 MiB less for compute." in ledger.notes[-1]  # it needs 53 less
     verdict = judge(ledger, "strict")
     assert (verdict.status, verdict.refused) == ("does not fit", False)
 

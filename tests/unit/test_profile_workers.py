@@ -82,7 +82,7 @@ def test_nobody_waits_by_default_for_nothing(profile):
         ),
         ("without-worker: go", "2:17: without-worker: must be one of wait, smaller"),
         ("server: {rpc: 'a:x'}", "2:10: server.rpc: must be an address"),
-        ("server: {rpc: 'a:1'}\nworkers: [b]", "2:10: server.rpc: workers names the machines already"),
+        ("server: {rpc: 'a:1'}\nworkers: [b]", "2:10: server.rpc: workers already names the machines"),
         ("engine: {command: [x, '{port}']}\nworkers: [b]", "3:1: workers: is for llama-server only"),
     ],
 )

@@ -321,7 +321,7 @@ def test_the_first_answer_may_take_longer():
 
 
 def test_a_driver_that_does_not_answer_is_given_up_and_its_program_killed():
-    sensors = NvmlSensors(program("import sys; sys.stdin.read()"), answer_seconds=0.01)
+    sensors = NvmlSensors(program("import time; time.sleep(3600)"), answer_seconds=0.01)
     child = sensors._child = sensors._begin()
     assert sensors.read() == ()
     assert child.wait(BOUND_SECONDS) != 0
