@@ -44,7 +44,9 @@ from .conftest import PATIENCE, Home, free_port
 
 VARIABLE, MODELS = "GOSS_TEST_VULKAN", "GOSS_TEST_MODELS"
 DEMO, SMOLLM2 = "demo", "SmolLM2-135M-Instruct.Q4_1.gguf"
-LFM2 = "lfm2-1.2b"  # its true shape; the embeddings of newer models are more than the 128 MiB of a buffer here
+LFM2 = (
+    "lfm2-1.2b"  # its true shape; the embeddings of newer models are more than the 128 MiB of a buffer here
+)
 COMPILING = 900.0  # seconds until LLVM has compiled the shaders of a first answer; kept for the next run
 FEW_TOKENS = ("server.batch-size=8", "server.ubatch-size=8")  # more at once want shaders that take minutes
 MIB = 1024**2
