@@ -44,11 +44,14 @@ def fuzz_one(name: str, seconds: int, corpus: Path) -> None:
         changed: bytes = spoiled(data, Random(seed)) if seed % 2 else atheris.Mutate(data, most_bytes)
         return changed[:most_bytes]
 
+    def try_one(data: bytes) -> None:
+        target.refusal(data)
+
     logging.disable()  # messages about damaged files
     limits = [f"-max_total_time={seconds}", f"-timeout={MOST_SECONDS}", f"-rss_limit_mb={MOST_MIB}"]
     more = [f"-max_len={LONGEST_BYTES}", f"-artifact_prefix={corpus.parent}/{name}-"]
     atheris.Setup(
-        [sys.argv[0], *limits, *more, "-print_final_stats=1", str(corpus)], target, custom_mutator=mutate
+        [sys.argv[0], *limits, *more, "-print_final_stats=1", str(corpus)], try_one, custom_mutator=mutate
     )
     atheris.Fuzz()
 

@@ -88,9 +88,13 @@ class FuzzTarget:
     seeds: Callable[[], Sequence[bytes]]
     found: tuple[bytes, ...] = ()
 
-    def __call__(self, data: bytes) -> None:
-        with suppress(*self.errors):
+    def refusal(self, data: bytes) -> Exception | None:
+        """The error that it gives for this; None where it takes it.  Raises what breaks the promise."""
+        try:
             self.run(data)
+        except self.errors as error:
+            return error
+        return None
 
     @property
     def inputs(self) -> list[bytes]:

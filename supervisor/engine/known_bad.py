@@ -8,8 +8,8 @@ with # are issues and pull requests of ggml-org/llama.cpp.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ..hardware.hardware import Hardware
 from ..model.metadata import Model
@@ -22,16 +22,21 @@ _MTP = r".*draft-mtp.*"
 _DSPARK = r".*draft-dspark.*"
 _STATES = r".*draft-(mtp|eagle3|dflash|dspark).*"
 _SLOW_CACHE = r"q4_1|q5_0|q5_1|iq4_nl"
-_MIXED_CACHES = (
-    ("|f16", "q8_0|q4_0|bf16"),
-    ("q8_0", "|f16|q4_0|bf16"),
-    ("q4_0", "|f16|q8_0|bf16"),
-    ("bf16", "|f16|q8_0|q4_0"),
+_UNEQUAL_CACHES = tuple(
+    {"cache-type-k": keys, "cache-type-v": values}
+    for keys, values in (
+        ("|f16", "q8_0|q4_0|bf16"),
+        ("q8_0", "|f16|q4_0|bf16"),
+        ("q4_0", "|f16|q8_0|bf16"),
+        ("bf16", "|f16|q8_0|q4_0"),
+    )
 )
-"""Of K and V, where both have kernels, but not together."""
+"""Both have kernels, but not together."""
+_FAST_CACHE = "set cache-type-k and cache-type-v to f16, q8_0 or q4_0"
 _ONE_CACHE = "set cache-type-k and cache-type-v to the same type: f16, q8_0 or q4_0"
 
 
+_NO_IQ4 = "the GPU has no flash attention for iq4_nl, and the CPU computes it"
 _CONVERTS = 11434
 """
 Of CUDA and ROCm, since #28079: what has no kernel is converted to f16.  That is the first build whose source
@@ -71,6 +76,10 @@ class KnownBad:
     def text(self) -> str:
         """For people, without a full stop."""
         return f"{self.what}: {self.advice} ({self.source})"
+
+
+def _with_each(options: Sequence[Mapping[str, str]], *rows: KnownBad) -> Iterator[KnownBad]:
+    return (replace(row, options=each) for row in rows for each in options)
 
 
 TABLE = (
@@ -201,71 +210,56 @@ TABLE = (
         "#29526",
         gpu=r"\bA770\b",
     ),
-    *(
+    *_with_each(
+        _either_is(_SLOW_CACHE),
         KnownBad(
             "the GPU has no flash attention for this cache type: the CPU computes it, a hundred times slower",
-            "set cache-type-k and cache-type-v to f16, q8_0 or q4_0",
+            _FAST_CACHE,
             "#28455, #27109; measured by kelnei/qwen38-4090",
             before=_CONVERTS,
             flavours=("cuda", "rocm"),
-            options=options,
-        )
-        for options in _either_is(_SLOW_CACHE)
+        ),
     ),
-    *(
+    *_with_each(
+        _UNEQUAL_CACHES,
         KnownBad(
             "the GPU has no flash attention for unequal cache types: the CPU computes it, 30 times slower",
             _ONE_CACHE,
             "#27150; measured on an RTX 4090",
             before=_CONVERTS,
             flavours=("cuda", "rocm"),
-            options={"cache-type-k": keys, "cache-type-v": values},
-        )
-        for keys, values in _MIXED_CACHES
+        ),
     ),
-    *(
+    *_with_each(
+        _either_is("q4_1|q5_0|q5_1"),
         KnownBad(
             "the GPU has no flash attention for this cache type, and converts all of it for each token",
-            "set cache-type-k and cache-type-v to f16, q8_0 or q4_0",
+            _FAST_CACHE,
             "#28079; fattn.cu of b11434",
             since=_CONVERTS,
             flavours=("cuda", "rocm"),
-            options=options,
-        )
-        for options in _either_is("q4_1|q5_0|q5_1")
+        ),
     ),
-    *(
+    *_with_each(
+        _UNEQUAL_CACHES,
         KnownBad(
             "the GPU has no flash attention for unequal cache types, and converts all of it for each token",
             _ONE_CACHE,
             "#28079; fattn.cu of b11434",
             since=_CONVERTS,
             flavours=("cuda", "rocm"),
-            options={"cache-type-k": keys, "cache-type-v": values},
-        )
-        for keys, values in _MIXED_CACHES
-    ),
-    *(
-        KnownBad(
-            "the GPU has no flash attention for iq4_nl, and the CPU computes it",
-            "set cache-type-k and cache-type-v to f16, q8_0 or q4_0",
-            "fattn.cu and ggml-metal-device.m of b11434",
-            since=since,
-            flavours=flavours,
-            options=options,
-        )
-        for since, flavours in ((_CONVERTS, ("cuda", "rocm")), (0, ("metal",)))
-        for options in _either_is("iq4_nl")
-    ),
-    *(
+        ),
         KnownBad(
             "Metal has no flash attention for unequal cache types, and the CPU computes it",
             _ONE_CACHE,
             "ggml-metal-device.m of b11434",
             flavours=("metal",),
-            options={"cache-type-k": keys, "cache-type-v": values},
-        )
-        for keys, values in _MIXED_CACHES
+        ),
+    ),
+    *_with_each(
+        _either_is("iq4_nl"),
+        KnownBad(_NO_IQ4, _FAST_CACHE, "fattn.cu of b11434", since=_CONVERTS, flavours=("cuda", "rocm")),
+        KnownBad(_NO_IQ4, _FAST_CACHE, "ggml-metal-device.m of b11434", flavours=("metal",)),
     ),
     KnownBad(
         "moe-cache-mib made a Radeon under Vulkan three times slower",

@@ -72,10 +72,6 @@ class Fleet:
         if self._group is not None:
             self._working[instance.name] = self._group.create_task(instance.server.run())
 
-    def new_id(self) -> int:
-        """For a request that is not about one server's state, such as a hold."""
-        return self._next_id()
-
     async def run(self) -> None:
         """Until cancelled; a server whose loop breaks ends all, since its state is nobody's then."""
         async with asyncio.TaskGroup() as self._group:

@@ -65,7 +65,7 @@ def read_events(paths: Paths) -> Iterator[dict[str, Any]]:
     for file in (events_before(paths), events_file(paths)):
         if is_something_else(file):
             continue
-        with suppress(FileNotFoundError), file.open("rb") as lines:
+        with suppress(FileNotFoundError, NotADirectoryError), file.open("rb") as lines:
             yield from filter(None, map(event_in, lines))
 
 

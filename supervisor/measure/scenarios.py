@@ -12,7 +12,6 @@ from itertools import product
 from types import MappingProxyType
 from typing import Final
 
-from ..errors import NotFound
 from .measurement import Workload
 
 _NEW_TOKENS = 500  # that an agent adds to its prompt in a turn: a tool's answer
@@ -70,18 +69,6 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         ),
     }
 )
-
-
-def workloads_of(name: str, context_tokens: int | None) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
-    """
-    What of a scenario a server with so much context can do, and a sentence for each workload that it cannot.
-
-    None: the context is not known, and nothing is left out.  Raises NotFound for a name that is none.
-    """
-    if name not in SCENARIOS:
-        hint = f"There are {', '.join(SCENARIOS)}."
-        raise NotFound(f"There is no scenario {name}.", hint=hint)
-    return cut(SCENARIOS[name].workloads, context_tokens)
 
 
 def cut(

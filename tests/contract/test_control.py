@@ -162,9 +162,6 @@ class OneServer(FleetOfOne):
             raise NotFound(f"There is no server {name!r} here.")
         return self
 
-    def new_id(self):
-        return 1000
-
 
 def control_of(test, gateway=None):
     """The control of a server under test; what it does on a change is added to what the test does."""

@@ -52,6 +52,8 @@ class Daemon(RuleBasedStateMachine):
     both anew.  ``main`` is the profile of the main server.
     """
 
+    ended = 0  # courses
+
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="goss-orders-"))
@@ -287,6 +289,7 @@ class Daemon(RuleBasedStateMachine):
                     yield int(file.parent.name), next(word[5:] for word in line if word.startswith("says="))
 
     def teardown(self):
+        Daemon.ended += 1
         try:
             assert self.ask("stop") == "stopped"
             assert self.daemon.wait(BOUND_SECONDS) == 0
@@ -298,6 +301,7 @@ class Daemon(RuleBasedStateMachine):
 
 
 def test_any_order_of_requests_deaths_and_freezes_keeps_the_promises():
+    ended = Daemon.ended
     many = os.environ.get("GOSS_TEST_ORDERS")
     run_state_machine_as_test(
         Daemon,
@@ -310,3 +314,4 @@ def test_any_order_of_requests_deaths_and_freezes_keeps_the_promises():
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert Daemon.ended - ended >= int(many or 3)

@@ -193,6 +193,7 @@ def opened_by_a_shell(tmp_path):
 def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(tmp_path):
     with opened_by_a_shell(tmp_path) as seen:
         seen.type(CTRL_Z)
+    assert "it ended with 0" in seen.text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is seen what a program waits in")

@@ -198,8 +198,10 @@ class Chromium:
         """The first value of the expression that counts as true."""
         return self.run(UNTIL % (PATIENCE * 1000, script))
 
-    def shows(self, text: str) -> None:
+    def shows(self, text: str) -> bool:
+        """True once it does; raises AssertionError if it does not come to that."""
         self.until(f"(document.body?.innerText ?? '').includes({json.dumps(text)})")
+        return True
 
     def fill(self, selector: str, text: str) -> None:
         """As a person does, once the field is there."""

@@ -181,8 +181,7 @@ def test_each_view_can_be_read_by_all(home, page, axe, width, scheme):
 def test_each_view_shows_what_it_is_for(home, page, view):
     post(home, "/tokenize", [{"content": "x", "model": "coder"}])
     visit(page, home, view)
-    for text in SHOWN[view]:
-        page.shows(text)
+    assert all(page.shows(text) for text in SHOWN[view])
     unharmed(page)
 
 

@@ -122,8 +122,8 @@ def _(ground: Ground, chance: Random) -> None:
 @under_load(
     OTHERS,
     "a client reads nothing",
-    how="a long stream to a socket of 4 KiB that nobody reads, for 2 s",
-    promise="it delays nobody else",
+    how="a client asks for a long stream, and for 2 s reads nothing of it (a receive buffer of 4 KiB)",
+    promise="other clients are not delayed",
 )
 def _(ground: Ground, chance: Random) -> None:
     asked = ENDLESS | {"n_predict": 500, "n_probs": 100, "model": chance.choice(ground.names)}

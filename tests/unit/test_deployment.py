@@ -47,17 +47,25 @@ def dockerfile():
     return (ROOT / "Dockerfile").read_text("utf-8")
 
 
+def problem_of(document, version):
+    """What Kubernetes' schema has against it; "" for nothing."""
+    try:
+        kubernetes_validate.validate(document, version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("document", base(), ids=lambda each: f"{each['kind']} {each['metadata']['name']}")
 @pytest.mark.parametrize("version", ["1.29", NEWEST])
 def test_kubernetes_own_schemas_know_every_key(document, version):
-    kubernetes_validate.validate(document, version, strict=True)
+    assert problem_of(document, version) == ""
 
 
 def test_the_schemas_refuse_what_is_wrong():
     wrong = stateful_set()
     wrong["spec"]["replica"] = 1
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(wrong, NEWEST, strict=True)
+    assert "replica" in problem_of(wrong, NEWEST)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

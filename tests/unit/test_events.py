@@ -139,6 +139,8 @@ def test_a_command_goes_on_where_its_event_cannot_be_written(tmp_path):
     paths = Paths.under(tmp_path / "file")
     (tmp_path / "file").touch()
     record_event(paths, "download", "no folder")
+    assert list(read_events(paths)) == []
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 # --- what a server tells

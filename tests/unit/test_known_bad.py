@@ -107,7 +107,7 @@ def named(architecture, name):
             {"flavour": "metal", "options": {"cache-type-k": "q4_0", "cache-type-v": "q4_0"}},
         ),
         (
-            "fattn.cu and",
+            "fattn.cu of b11434",
             {"flavour": "cuda-13.4", "options": {"cache-type-v": "iq4_nl"}},
             {"flavour": "cpu", "options": {"cache-type-v": "iq4_nl"}},
         ),

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.errors import NotFound
 from supervisor.measure.measurement import Workload
-from supervisor.measure.scenarios import SCENARIOS, chosen, cut, described, needed_tokens, workloads_of
+from supervisor.measure.scenarios import SCENARIOS, chosen, cut, described, needed_tokens
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_large_context_and_one_that_is_not_known_leave_nothing_out(name):
-    assert workloads_of(name, 131072) == workloads_of(name, None) == (SCENARIOS[name].workloads, ())
+    assert (
+        cut(SCENARIOS[name].workloads, 131072)
+        == cut(SCENARIOS[name].workloads, None)
+        == (SCENARIOS[name].workloads, ())
+    )
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("context", [512, 4096, 16384, 32768])
 def test_what_is_measured_fits_and_what_does_not_is_said(name, context):
-    kept, said = workloads_of(name, context)
+    kept, said = cut(SCENARIOS[name].workloads, context)
     assert all(needed_tokens(each) <= context for each in kept)
     assert len(said) == sum(needed_tokens(each) > context for each in SCENARIOS[name].workloads)
     assert all(f"the server has {context:,}" in each for each in said)
@@ -30,23 +33,17 @@ def test_an_agent_reads_a_prompt_as_a_whole_and_then_only_its_end():
 
 
 def test_all_of_the_agent_fits_into_32768_tokens():
-    assert workloads_of("agent", 32768)[1] == ()
+    assert cut(SCENARIOS["agent"].workloads, 32768)[1] == ()
 
 
 def test_where_nothing_fits_a_shorter_one_is_measured():
-    kept, said = workloads_of("agent", 4096)
+    kept, said = cut(SCENARIOS["agent"].workloads, 4096)
     assert kept == (Workload(3968, 128),)
     assert "In its place a prompt of 3,968 tokens is measured." in said[0]
 
 
 def test_a_text_is_not_shortened():
-    assert workloads_of("article", 300)[0] == ()
-
-
-def test_a_name_that_is_none_says_which_there_are():
-    with pytest.raises(NotFound, match="no scenario talk") as caught:
-        workloads_of("talk", None)
-    assert "chat, agent, batch, article" in caught.value.hint
+    assert cut(SCENARIOS["article"].workloads, 300)[0] == ()
 
 
 def test_freely_chosen_ones_are_all_combinations():
