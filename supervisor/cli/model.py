@@ -142,16 +142,22 @@ def _opened(what: str, paths: Paths) -> Model:
             return hub_model(repo, file or None, Hub.of(os.environ), headers)
 
 
-_FIGURES = (
-    *("name", "architecture", "layers", "experts", "experts_used", "context_length", "sliding_window"),
-    *("embedding_length", "key_length", "value_length", "vocabulary_size", "file_type", "size_bytes"),
-    "weights_bytes",
-)
-
-
 def _document(model: Model) -> dict[str, Any]:
     return {
-        **{name: getattr(model, name) for name in _FIGURES},
+        "name": model.name,
+        "architecture": model.architecture,
+        "layers": model.layers,
+        "experts": model.experts,
+        "experts_used": model.experts_used,
+        "context_length": model.context_length,
+        "sliding_window": model.sliding_window,
+        "embedding_length": model.embedding_length,
+        "key_length": model.key_length,
+        "value_length": model.value_length,
+        "vocabulary_size": model.vocabulary_size,
+        "file_type": model.file_type,
+        "size_bytes": model.size_bytes,
+        "weights_bytes": model.weights_bytes,
         "heads": model.heads(0),
         "heads_kv": model.heads_kv(0),
         "shares": dict(shares(model)),

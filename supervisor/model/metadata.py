@@ -53,6 +53,11 @@ class Model:
         return name if isinstance(name, str) else None
 
     @property
+    def file_type(self) -> int | None:
+        """llama.cpp's number for the mixture of formats: 38 for experts in MXFP4 (enum llama_ftype)."""
+        return _integer(self.values.get("general.file_type"))
+
+    @property
     def layers(self) -> int | None:
         return self.number("block_count")
 

@@ -41,20 +41,21 @@ def test_gpt_oss_is_described_as_it_was_published(size, layers, experts, weights
         64,
         64,
     )
-    assert (found.sliding_window, found.weights_bytes) == (128, weights)
+    assert (found.sliding_window, found.file_type, found.weights_bytes) == (128, 38, weights)
 
 
 def test_what_the_file_does_not_say_is_unknown():
     empty = model()
     figures = [
         empty.name,
+        empty.file_type,
         empty.layers,
         empty.experts,
         empty.experts_used,
         empty.context_length,
     ]
     figures += [empty.embedding_length, empty.vocabulary_size, empty.heads(0), empty.heads_kv(0)]
-    assert [*figures, empty.key_length, empty.value_length, empty.sliding_window] == [None] * 12
+    assert [*figures, empty.key_length, empty.value_length, empty.sliding_window] == [None] * 13
     assert (empty.size_bytes, empty.weights_bytes) == (15, 0)
 
 
