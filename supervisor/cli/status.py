@@ -159,6 +159,7 @@ def _lines(now: StatusDocument, *, verbose: bool = False) -> Iterator[str]:
     yield from _gateway(now.get("gateway"))
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield from _of_another_version(daemon["version"])
+    yield from _ending(all_servers(now))
     yield f"log       {server['log']}"
     if held := server.get("held_by"):
         held_for = duration(time.time() - epoch_of(held["since"]))
@@ -249,6 +250,18 @@ def _of_another_version(version: str) -> Iterator[str]:
     if version != __version__:
         yield f"          is still version {version}, this program is version {__version__}; to upgrade it"
         yield "          and keep its models loaded: goss-supervisor upgrade-daemon, or service restart"
+
+
+def _ending(servers: Sequence[StatusDocument]) -> Iterator[str]:
+    """Those that end with the daemon although their profiles say `adopt`.  A daemon of before does not say."""
+    ending: dict[str, list[str]] = {}
+    for each in servers:
+        orphan = each.get("orphan") or {}
+        if orphan.get("asked") == "adopt" and orphan["ends_because"]:
+            ending.setdefault(orphan["ends_because"], []).append(each["profile"])
+    for why, profiles in ending.items():
+        verb = "ends" if len(profiles) == 1 else "end"
+        yield f"          if it is killed, {' and '.join(profiles)} {verb} with it: {why}"
 
 
 def _update(now: StatusDocument) -> Iterator[str]:

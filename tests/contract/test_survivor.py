@@ -15,6 +15,7 @@ from unittest.mock import patch
 import pytest
 
 from supervisor.engine.adapters.adapter import Question
+from supervisor.daemon.status_document import status_of
 from supervisor.errors import StartFailed
 from supervisor.home.identity import identify
 from supervisor.home.orphan import MARK_VARIABLE, mark_of
@@ -30,7 +31,7 @@ from supervisor.server.lifecycle_table import State
 from supervisor.server.preflight import who_listens
 from supervisor.server.process import ExitStatus
 from supervisor.server.survivor import Survivor
-from supervisor.server.survivors import LeftPlan, Survivors
+from supervisor.server.survivors import LeftPlan, Survivors, why_ended
 
 from ..fakes.launching import BOUND_SECONDS, Heard, leave_behind, program, wait_until_gone
 from ..fakes.loops import run_story
@@ -192,6 +193,17 @@ async def test_a_survivor_that_hangs_is_given_no_time_to_load(test, tmp_path):
     assert outcome.result == "ready"
     assert test.server.child.identity != found.identity
     assert wait_until_gone(found.identity.pid)
+
+
+@promise
+async def test_the_status_says_of_a_process_whether_it_ends_with_the_daemon(test, tmp_path):
+    asked = replace(plan(tmp_path), orphan="adopt")  # a script, as the embedded engine is one
+    await test.server.start(asked)
+    orphan = status_of(test, None)["orphan"]
+    assert orphan == {"asked": "adopt", "ends_because": why_ended(asked)}
+    assert orphan["ends_because"].startswith("only llama-server itself")
+    await test.server.stop()
+    assert status_of(test, None)["orphan"] is None
 
 
 def test_only_one_that_was_ready_is_judged_so_and_it_is_asked_no_question(tmp_path):
