@@ -67,7 +67,7 @@ def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None 
 
 
 def _orphan(launched: LaunchPlan) -> dict[str, str]:
-    """What the profile asks for, and why the process ends with the daemon all the same; "" where it does not."""
+    """What the profile asks for, and why the process ends with the daemon; "" where it goes on."""
     return {"asked": launched.orphan, "ends_because": why_ended(launched)}
 
 

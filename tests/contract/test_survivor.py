@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -13,12 +14,16 @@ from dataclasses import asdict, replace
 from unittest.mock import patch
 
 import pytest
+from click.testing import CliRunner
 
-from supervisor.engine.adapters.adapter import Question
+from supervisor.cli.status import status
 from supervisor.daemon.status_document import status_of
-from supervisor.errors import StartFailed
+from supervisor.doctor.home_findings import home_findings
+from supervisor.engine.adapters.adapter import Question
+from supervisor.errors import AlreadyRunning, NotRunning, StartFailed
+from supervisor.hardware.machine import ThisMachine
 from supervisor.home.identity import identify
-from supervisor.home.orphan import MARK_VARIABLE, mark_of
+from supervisor.home.orphan import MARK_VARIABLE, UNPROVED_HINT, mark_of, refuse_beside_survivors
 from supervisor.home.places import generation_lock, make_folders, record_file
 from supervisor.home.records import Record, write_record
 from supervisor.home.unresponsive import end_survivors
@@ -313,6 +318,29 @@ def test_stop_finds_one_whose_lock_went_with_the_runtime_folder(home):
     assert end_survivors(paths, lambda _: None)
     assert wait_until_gone(record.identity.pid)
     assert not end_survivors(paths, lambda _: None)
+
+
+def test_one_whose_record_is_damaged_is_named_by_status_and_doctor_and_nothing_is_measured_beside_it(
+    home, monkeypatch
+):
+    paths, _, record = home
+    monkeypatch.setattr(Paths, "from_environment", lambda: paths)
+    file, pid = record_file(paths), record.identity.pid
+    file.write_text("{")
+    named = f"A server of an earlier daemon still runs (default, pid {pid}); {file} does not name it."
+    asked = CliRunner().invoke(status, [])
+    assert f"left      {named}" in asked.stdout
+    assert isinstance(asked.exception, NotRunning)
+    assert asked.exception.hint == UNPROVED_HINT
+    told = json.loads(CliRunner().invoke(status, ["--json"], standalone_mode=False).stdout)
+    assert told["survivors"] == [{"profile": None, "pid": pid, "since": None, "memory": {}}]
+    found = [each for each in home_findings(paths, ThisMachine(), "user") if each.id == "leftovers"]
+    assert [(each.text, each.fix) for each in found] == [(named, UNPROVED_HINT)]
+    with pytest.raises(AlreadyRunning, match=f"pid {pid}"):
+        refuse_beside_survivors(paths)
+    assert end_survivors(paths, lambda _: None)
+    assert wait_until_gone(pid)
+    refuse_beside_survivors(paths)
 
 
 def mock_mark():
