@@ -16,6 +16,7 @@ from unittest.mock import patch
 import pytest
 from click.testing import CliRunner
 
+from supervisor.cli.app import main
 from supervisor.cli.status import status
 from supervisor.daemon.status_document import status_of
 from supervisor.doctor.home_findings import home_findings
@@ -341,6 +342,19 @@ def test_one_whose_record_is_damaged_is_named_by_status_and_doctor_and_nothing_i
     assert end_survivors(paths, lambda _: None)
     assert wait_until_gone(pid)
     refuse_beside_survivors(paths)
+
+
+@pytest.mark.parametrize("words", [("bench", "p"), ("tune", "p", "--yes")])
+def test_what_measures_refuses_beside_a_survivor_before_it_makes_anything_ready(
+    home, monkeypatch, capsys, words
+):
+    paths, _, record = home
+    monkeypatch.setattr(Paths, "from_environment", lambda: paths)
+    write_record(record_file(paths), record)  # of a profile that is not there, as the next thing to be told
+    assert main([*words]) == AlreadyRunning.exit_code
+    assert (
+        f"p still runs, though its daemon was killed (pid {record.identity.pid})" in capsys.readouterr().err
+    )
 
 
 def mock_mark():
