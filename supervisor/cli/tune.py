@@ -280,9 +280,10 @@ def _search(
         stop=session.stop,
         notes=known.notes,
     )
-    search = SettingsSearch(setup.space, setup.starts, setup.fits, setup.request.budget_seconds)
+    budget_seconds = max(setup.request.budget_seconds, journal.kept_seconds)
+    search = SettingsSearch(setup.space, setup.starts, setup.fits, budget_seconds, has_turn=journal.has_turn)
     with closing(StderrProgress()) as progress, ExitStack() as running:
-        for step in carried_out(search, journal, runner.run):
+        for step in carried_out(search, journal, runner.run, setup.fits):
             running.close()
             if isinstance(step, Found):
                 known.found = step
