@@ -202,10 +202,10 @@ def carried_out(
     Step by step, and at last what was found.  What was kept comes first, as far as it still ``fits``.  Raises
     what ``run`` raises; what came before it is kept.
     """
-    for trial, kept in journal.kept:
-        if fits(trial.candidate):
-            search.tell(trial, kept)
-            yield TuningStep(trial, kept, is_kept=True)
+    for told, kept in journal.kept:
+        if fits(told.candidate):
+            search.tell(told, kept)
+            yield TuningStep(told, kept, is_kept=True)
     while not isinstance(trial := search.ask(), Found):
         result = journal.result_of(trial)
         is_kept = result is not None
