@@ -192,14 +192,12 @@ def _is_launched(identity: Identity, lock: Path, mark: str) -> bool:
     """
     if identify(identity.pid) != identity:
         return False
-    if sys.platform != "linux":
-        return True
     try:
         return _has_mark(identity.pid, mark) or _has_open(identity.pid, lock)
     except PermissionError:
         return True
-    except OSError:  # gone
-        return False
+    except OSError:  # gone; elsewhere there is no /proc
+        return sys.platform != "linux"
 
 
 def _has_mark(pid: int, mark: str) -> bool:
