@@ -17,6 +17,7 @@ from ..home.places import bench_folder
 from ..measure.chart import Bars, svg_text, text
 from ..measure.record import BenchHistory, BenchResult, matched
 from ..measure.scenarios import SCENARIOS
+from ..measure.session import refuse_without_room
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.plan_json import from_json
@@ -152,6 +153,7 @@ def bench(
     _check(as_json=as_json, as_csv=as_csv)
     live = not (as_json or as_csv)
     paths = Paths.from_environment()
+    refuse_without_room(paths)
     plan_of = partial(_plan, paths)
     results = measured(paths, names or [_usual(paths)], plan_of, BenchWishes(**wishes), live=live)
     _print(results, as_json=as_json, as_csv=as_csv)

@@ -14,7 +14,8 @@ import click
 from .. import __version__
 from ..errors import EXIT_DEGRADED, EXIT_OK, NotRunning
 from ..home import client
-from ..home.places import record_file
+from ..home.places import daemon_lock, record_file
+from ..locks import held_by
 from ..paths import Paths
 from ..progress import duration, iso
 from .common import json_option, verbose_option
@@ -112,12 +113,13 @@ def _watch(paths: Paths, *, verbose: bool, as_json: bool) -> int:
 
 def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
     """No daemon: its record still tells how the last one ended, and some of its servers may still run."""
-    from ..home.orphan import SURVIVOR_HINT, left_running  # noqa: PLC0415 - as below
+    from ..home import orphan  # noqa: PLC0415 - as below
     from ..home.records import read_record  # noqa: PLC0415 - only here, and ``status`` should be quick
 
     record = read_record(record_file(paths))
     failure = asdict(record.failure) if record and record.failure and record.state == "failed" else None
-    left = left_running(paths)
+    left = orphan.left_running(paths)
+    unproved = {} if held_by(daemon_lock(paths)) is not None else orphan.left_unproved(paths)
     if as_json:
         server = {"state": "stopped", "profile": record.profile if record else None, "last_failure": failure}
         survivors = [
@@ -129,14 +131,21 @@ def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
             }
             for each, identity in left
         ]
+        survivors += [
+            {"profile": None, "pid": min(pids, default=None), "since": None, "memory": {}}
+            for pids in unproved.values()
+        ]
         echo_json(daemon=None, server=server, survivors=survivors)
         return error.exit_code
     for each, identity in left:
         held = ", ".join(f"{size(number)} of {pool}" for pool, number in each.held.items())
         has = f", with {held}" if held else ""
         click.echo(f"left      {each.profile} still runs (pid {identity.pid}){has}")
-    if left:
-        raise NotRunning(f"{error} An earlier one was killed.", hint=SURVIVOR_HINT)
+    for name, pids in unproved.items():
+        click.echo(f"left      {orphan.unproved_text(paths, name, pids)}")
+    if left or unproved:
+        hint = orphan.SURVIVOR_HINT if left else orphan.UNPROVED_HINT
+        raise NotRunning(f"{error} An earlier one was killed.", hint=hint)
     if failure is not None:
         click.echo("\n".join(["state     not running", *_failure_lines(failure)]))
     raise error
@@ -159,6 +168,7 @@ def _lines(now: StatusDocument, *, verbose: bool = False) -> Iterator[str]:
     yield from _gateway(now.get("gateway"))
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield from _of_another_version(daemon["version"])
+    yield from _ending(all_servers(now))
     yield f"log       {server['log']}"
     if held := server.get("held_by"):
         held_for = duration(time.time() - epoch_of(held["since"]))
@@ -249,6 +259,18 @@ def _of_another_version(version: str) -> Iterator[str]:
     if version != __version__:
         yield f"          is still version {version}, this program is version {__version__}; to upgrade it"
         yield "          and keep its models loaded: goss-supervisor upgrade-daemon, or service restart"
+
+
+def _ending(servers: Sequence[StatusDocument]) -> Iterator[str]:
+    """Those that end with the daemon though their profiles say `adopt`; an older daemon does not say so."""
+    ending: dict[str, list[str]] = {}
+    for each in servers:
+        orphan = each.get("orphan") or {}
+        if orphan.get("asked") == "adopt" and orphan["ends_because"]:
+            ending.setdefault(orphan["ends_because"], []).append(each["profile"])
+    for why, profiles in ending.items():
+        verb = "ends" if len(profiles) == 1 else "end"
+        yield f"          if it is killed, {' and '.join(profiles)} {verb} with it: {why}"
 
 
 def _update(now: StatusDocument) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ..home import client
 from ..measure.disturbance import DisturbanceWatcher
 from ..measure.measurement import Sample, Target, Workload
 from ..measure.measuring_client import run as run_workload
-from ..measure.session import MeasuringSession, opened, pids_of_daemon
+from ..measure.session import MeasuringSession, opened, pids_of_daemon, refuse_without_room
 from ..paths import Paths
 from ..prepare.prepare import prepare
 from ..prepare.variants import variants_of
@@ -120,6 +120,7 @@ def tune(
         return show_last(name, paths, svg=svg, as_json=as_json)
     request = TuneRequest(name, goal, budget, fixed, _varied(varied), min_context or 0)
     if not dry_run:
+        refuse_without_room(paths)
         _at_hand(request, paths)
     with waiting("looking at the profile and this machine"):
         setup = set_up(request, variants_of(name, paths))
@@ -279,9 +280,10 @@ def _search(
         stop=session.stop,
         notes=known.notes,
     )
-    search = SettingsSearch(setup.space, setup.starts, setup.fits, setup.request.budget_seconds)
+    budget_seconds = max(setup.request.budget_seconds, journal.kept_seconds)
+    search = SettingsSearch(setup.space, setup.starts, setup.fits, budget_seconds, has_turn=journal.has_turn)
     with closing(StderrProgress()) as progress, ExitStack() as running:
-        for step in carried_out(search, journal, runner.run):
+        for step in carried_out(search, journal, runner.run, setup.fits):
             running.close()
             if isinstance(step, Found):
                 known.found = step

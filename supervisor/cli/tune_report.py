@@ -23,7 +23,7 @@ from ..tune.search_values import Found
 from ..tune.surface import charts, effects, plain_key
 from ..tune.trials import TuningProgress, in_words
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
-from ..tune.tuning_journal import kept_trials, result_file
+from ..tune.tuning_journal import result_file
 from ..tune.tuning_setup import TuningSetup, evidence_of
 from .output import echo_json, shows, table
 
@@ -74,8 +74,6 @@ def report(
         made = replace(made, explained=explain(evidence_of(setup, known, found.best)))
     document = _document(made)
     _print(document, made.charts, as_json=as_json)
-    if made.path is None and not as_json and (left := kept_trials(setup.file) - len(known.results)) > 0:
-        click.echo(f"this budget had no room for {left} kept trials; a larger --budget goes on with them")
     write_json(result_file(paths, setup.request.profile), document)
     _draw(svg, made.charts)
     return EXIT_OK

@@ -21,6 +21,7 @@ from ..server.lifecycle_table import State
 from ..server.memory_sample import MemorySample
 from ..server.memory_warnings import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.server import Server
+from ..server.survivors import why_ended
 
 
 def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None = None) -> dict[str, Any]:
@@ -57,11 +58,17 @@ def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None 
         "context": {"slots": plan.context_slots, **asdict(use)} if plan and use else None,
         "digest": plan.digest if plan else None,
         "warnings": _warnings(plan, listen) if plan else [],
+        "orphan": _orphan(server.launched) if child and server.launched else None,
         "held_by": {"owner": hold.owner, "why": hold.why, "since": iso(hold.since)} if hold else None,
         "log": str(server.output.path),
         "log_dropped_bytes": server.output.dropped_bytes,
         "last_failure": asdict(failure) if (failure := failure_of(server)) else None,
     }
+
+
+def _orphan(launched: LaunchPlan) -> dict[str, str]:
+    """What the profile asks for, and why the process ends with the daemon; "" where it goes on."""
+    return {"asked": launched.orphan, "ends_because": why_ended(launched)}
 
 
 def served(listen: Listen | None, state_of: Callable[[str], dict[str, str]]) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,8 +15,8 @@ from ..gateway.auth.keys import KeyFile
 from ..hardware.machine import Machine
 from ..home import client
 from ..home.event_log import read_events
-from ..home.orphan import SURVIVOR_HINT, left_running
-from ..home.places import SERVER, daemon_lock, generation_lock, keys_file, other_servers
+from ..home.orphan import SURVIVOR_HINT, UNPROVED_HINT, left_running, left_unproved, unproved_text
+from ..home.places import daemon_lock, keys_file
 from ..home.run_history import Run, runs_in, with_notes
 from ..locks import held_by
 from ..paths import Paths
@@ -226,16 +225,11 @@ def _leftovers(paths: Paths) -> Iterator[Finding]:
     """Without a daemon nobody should hold the lock of a server."""
     if held_by(daemon_lock(paths)) is not None:
         return  # one is just starting
-    known = {record.server: (record, identity) for record, identity in left_running(paths)}
-    for name in (SERVER, *other_servers(paths)):
-        with suppress(OSError):
-            if name in known:
-                record, identity = known[name]
-                text = f"{record.profile} still runs, though its daemon was killed (pid {identity.pid})."
-                yield Finding("leftovers", "problem", text, SURVIVOR_HINT)
-            elif held_by(generation_lock(paths, name)) is not None:
-                text = f"A server of an earlier daemon is still there ({name})."
-                yield Finding("leftovers", "problem", text, "goss-supervisor start ends it, and begins anew.")
+    for record, identity in left_running(paths):
+        text = f"{record.profile} still runs, though its daemon was killed (pid {identity.pid})."
+        yield Finding("leftovers", "problem", text, SURVIVOR_HINT)
+    for name, pids in left_unproved(paths).items():
+        yield Finding("leftovers", "problem", unproved_text(paths, name, pids), UNPROVED_HINT)
 
 
 def _service(scope: ServiceScope) -> Finding:

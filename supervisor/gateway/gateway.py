@@ -22,7 +22,7 @@ from .auth.page_sessions import PageSessions
 from .auth.refused_keys import RefusedKeys
 from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
-from .copies import CopiedRequest, Copies, Successor
+from .copies import CopiedRequest, Copies
 from .endpoints import ENDING, Endpoints, why_refused
 from .exchange import Exchange, Outgoing, to_server
 from .http_heads import Head
@@ -38,6 +38,7 @@ from .relay.upstream import ConnectionPool
 from .request_record import RequestBooks
 from .scheduler import Action, ContextUse, CountPrompt, Go, LoadProfile, Refuse, Scheduler, Ticket
 from .server_use import ServerUses
+from .successor import Successor
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
 from .waiting import RequestsNow, with_hold

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from ..plan.launch import LaunchPlan
 from .api.routes import Trouble
 from .auth.guard import RequestContext
-from .copies import Successor
 from .exchange import Exchange
 from .http_heads import Head
+from .successor import Successor
 from .telemetry.activity import Activity, RequestRecord, Usage, tokens_of_pieces, usage_of
 from .telemetry.metrics import RequestFigures
 

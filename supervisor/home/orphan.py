@@ -1,10 +1,11 @@
 """
 A server that outlived its daemon, and so holds the generation lock that it has inherited.
 
-It is stopped only if the record proves who it is; otherwise nothing is touched.  A script that starts the
-server and waits for it dies with the daemon, and the server does not.  Two things prove that a process
-belongs to that launch: it is in the session that the script began, whose number the kernel gives to nobody
-else while a member lives; or the mark of this home's server is in its environment.
+It is stopped only if it is proved to be ours; otherwise nothing is touched.  A record alone proves nothing,
+since its file can be changed: on Linux the process that it names must also have the lock open, or the mark of
+this home's server in its environment.  A script that starts the server and waits for it dies with the daemon,
+and the server does not.  Two things prove that a process belongs to that launch: it is in the session that
+the script began, whose number the kernel gives to nobody else while a member lives; or it has the mark.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import AlreadyRunning, StartFailed
@@ -33,6 +35,7 @@ else:
     _FORCEFUL = signal.SIGKILL
 
 SURVIVOR_HINT = "goss-supervisor start takes it over, and goss-supervisor stop ends it."
+UNPROVED_HINT = "goss-supervisor start ends it, and begins anew; goss-supervisor stop only ends it."
 MARK_VARIABLE = "GOSS_SUPERVISOR_SERVER"
 """In the environment of each server and of what it starts."""
 GRACE_SECONDS = 10.0
@@ -49,13 +52,14 @@ def take_generation_lock(path: Path, record: Path, say: Callable[[str], None]) -
     identity = known.identity if known else None
     if lock is not None and identity is None:
         return lock  # the last one was stopped in good order
-    left = _left_behind(identity, mark_of(record))
+    left = _left_behind(identity, path, mark_of(record))
     if not left:
         if lock is not None or (lock := _take(path)) is not None:  # it died only now
             return lock
+        who = ", ".join(f"pid {pid}" for pid in _holders(path)) or "`ps -ef | grep llama`"
         raise StartFailed(
             f"A llama-server of an earlier daemon holds {path}; which process it is cannot be proved.",
-            hint="Find it with `ps -ef | grep llama`, stop it, and start again.",
+            hint=f"Look at {who}: if it is one of yours, end it, and start again.",
         )
     if lock is not None:
         lock.release()
@@ -114,22 +118,45 @@ def left_running(paths: Paths) -> list[tuple[Record, Identity]]:
     return found
 
 
+def left_unproved(paths: Paths) -> dict[str, list[int]]:
+    """
+    Of each server whose lock is held though its record does not prove by whom: the processes that have the
+    lock open, as far as the system tells.  Without a daemon, as above.
+    """
+    proved, found = {record.server for record, _ in left_running(paths)}, {}
+    for name in (SERVER, *other_servers(paths)):
+        lock = generation_lock(paths, name)
+        with suppress(OSError):
+            if name not in proved and held_by(lock) is not None:
+                found[name] = _holders(lock)
+    return found
+
+
+def unproved_text(paths: Paths, name: str, pids: Sequence[int]) -> str:
+    """What one of `left_unproved` is, as a sentence."""
+    who = ", ".join([name, *(f"pid {pid}" for pid in pids)])
+    return f"A server of an earlier daemon still runs ({who}); {record_file(paths, name)} does not name it."
+
+
 def is_left(paths: Paths, name: str) -> bool:
     """Whether something holds this server's lock, or its process lives though the lock's file was removed."""
-    if held_by(generation_lock(paths, name)) is not None:
+    lock, file = generation_lock(paths, name), record_file(paths, name)
+    if held_by(lock) is not None:
         return True
-    record = read_record(record_file(paths, name))
+    record = read_record(file)
     identity = record.identity if record else None
-    return identity is not None and identify(identity.pid) == identity
+    return identity is not None and _is_launched(identity, lock, mark_of(file))
 
 
 def refuse_beside_survivors(paths: Paths) -> None:
     """For commands that need the memory for themselves, without a daemon.  Raises AlreadyRunning."""
-    for record, identity in left_running(paths)[:1]:
+    for record, identity in left_running(paths):
         raise AlreadyRunning(
             f"{record.profile} still runs, though its daemon was killed (pid {identity.pid}).",
             hint=SURVIVOR_HINT,
         )
+    for name, pids in left_unproved(paths).items():
+        raise AlreadyRunning(unproved_text(paths, name, pids), hint=UNPROVED_HINT)
 
 
 def mark_of(record: Path) -> str:
@@ -142,26 +169,69 @@ def mark_of(record: Path) -> str:
     return f"{record.stem}@{folder.st_dev:x}:{folder.st_ino:x}"
 
 
-def _left_behind(identity: Identity | None, mark: str) -> list[Identity]:
+def _left_behind(identity: Identity | None, lock: Path, mark: str) -> list[Identity]:
     """The process of the record, if it lives, and what else is proved to belong to its launch."""
     alive = identify(identity.pid) if identity else None
-    proved = [identity] if identity is not None and alive == identity else []
+    proved = [identity] if identity is not None and _is_launched(identity, lock, mark) else []
     if sys.platform == "linux":
         session = identity if alive is None or proved else None  # else its number is somebody else's now
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names only
-        others = (identify(pid) for pid in pids if pid != os.getpid() and _belongs(pid, session, mark))
+        others = (identify(pid) for pid in _others() if _belongs(pid, session, mark))
         proved += [each for each in others if each is not None and each != identity]
     return proved
 
 
+def _others() -> list[int]:
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - names only
+    return [pid for pid in pids if pid != os.getpid()]
+
+
+def _is_launched(identity: Identity, lock: Path, mark: str) -> bool:
+    """
+    Whether the process of a record lives and has what only our launches have.  The record suffices for a
+    program with capabilities, which Linux lets nobody look into, and on other systems.
+    """
+    if identify(identity.pid) != identity:
+        return False
+    try:
+        return _has_mark(identity.pid, mark) or _has_open(identity.pid, lock)
+    except PermissionError:
+        return True
+    except OSError:  # gone; elsewhere there is no /proc
+        return sys.platform != "linux"
+
+
+def _has_mark(pid: int, mark: str) -> bool:
+    environ = Path(f"/proc/{pid}/environ").read_bytes()
+    return bool(mark) and f"{MARK_VARIABLE}={mark}".encode() in environ.split(b"\0")
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    known = file.stat()
+    with os.scandir(f"/proc/{pid}/fd") as descriptors:
+        for each in descriptors:
+            with suppress(FileNotFoundError):  # closed meanwhile
+                if os.path.samestat(each.stat(), known):
+                    return True
+    return False
+
+
+def _holders(lock: Path) -> list[int]:
+    """Processes of this user that have it open; none where the system does not tell."""
+    found = []
+    for pid in _others() if sys.platform == "linux" else ():
+        with suppress(OSError):  # another user's, or gone
+            if _has_open(pid, lock):
+                found.append(pid)
+    return found
+
+
 def _belongs(pid: int, session: Identity | None, mark: str) -> bool:
     try:
-        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        if _has_mark(pid, mark):
+            return True
         fields = fields_of_stat(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace"))
     except OSError:  # another user's, or gone
         return False
-    if mark and f"{MARK_VARIABLE}={mark}".encode() in environ.split(b"\0"):
-        return True
     if session is None or int(fields[3]) != session.pid:
         return False
     who = identify(pid)
@@ -225,7 +295,7 @@ def _signal(identity: Identity, number: int) -> None:
                 os.close(descriptor)
         elif identify(identity.pid) == identity:
             os.kill(identity.pid, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # gone, or another user's
         pass
 
 

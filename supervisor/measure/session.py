@@ -16,6 +16,7 @@ from ..errors import NotRunning, StartFailed, Superseded, SupervisorError
 from ..home import client
 from ..home.background_daemon import background_daemon, ordered
 from ..home.client import Message
+from ..home.orphan import refuse_beside_survivors
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
@@ -203,6 +204,17 @@ class _Session:
 
     def _request(self, op: str, **more: object) -> Message:
         return {"op": op, "server": self.server, "hold": self.hold, **more}
+
+
+def refuse_without_room(paths: Paths) -> None:
+    """
+    For a session, before anything is downloaded for it.  Raises AlreadyRunning where no daemon runs, but a
+    server that a killed one left.
+    """
+    try:
+        client.ask(paths, {"op": "status"})
+    except NotRunning:
+        refuse_beside_survivors(paths)
 
 
 def pids_of_daemon(paths: Paths) -> list[int]:

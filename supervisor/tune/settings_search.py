@@ -13,7 +13,7 @@ until it is certain that the best is better.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import NormalDist, fmean, linear_regression
@@ -66,14 +66,22 @@ class _Seen:
 class SettingsSearch:
     """
     ``starts`` are the profile, which is the empty candidate, and what else to begin with: the planner's
-    placement, the engine's own fit.  The end is never worse than the best of them.
+    placement, the engine's own fit.  The end is never worse than the best of them.  A turn that ``has_turn``
+    names was measured before, and takes no time.
 
     `ask` changes nothing that can be seen, so a trial of which nothing was told is asked again.  A trial
     that died is never asked again, nor what certainly needs more of the memory that it was short of.
     """
 
     def __init__(
-        self, space: Space, starts: Sequence[Candidate], fits: Fits, budget_seconds: float, seed: int = 0
+        self,
+        space: Space,
+        starts: Sequence[Candidate],
+        fits: Fits,
+        budget_seconds: float,
+        seed: int = 0,
+        *,
+        has_turn: Callable[[Candidate], bool] = lambda _: False,
     ) -> None:
         self._around = Surroundings(space, fits)
         self._starts = tuple(start for start in dict.fromkeys(starts) if fits(start))
@@ -82,6 +90,7 @@ class SettingsSearch:
         self._most_trials = min(max(_TRIALS_PER_SETTING * settings, least), most)
         self._budget_seconds = max(budget_seconds, _LEAST_COST)
         self._seed = seed
+        self._has_turn = has_turn
         self._told: list[tuple[Trial, TrialResult]] = []
         self._seen: list[_Seen] = []
         self._weights: Weights | None = None
@@ -278,7 +287,8 @@ class SettingsSearch:
         turn = winner if place in {0, 3} else start
         first = next((trial.runs for trial, _ in self._told if trial.reloads), 0)
         runs = first or self._turn_runs(winner, start)
-        if self.spent_seconds + _LONGER * self._seconds(turn, runs) > self._budget_seconds:
+        spent = self.spent_seconds + _LONGER * self._seconds(turn, runs)
+        if spent > self._budget_seconds and not self._has_turn(turn):
             return self._unturned(start, winner)
         return self._trial(turn, "the best and the profile in turns", runs=runs, reloads=True)
 

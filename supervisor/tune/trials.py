@@ -24,7 +24,7 @@ from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from .goals import LOOK, TuningGoal, cost_seconds, run_seconds
 from .memory_guard import MemoryGuard
-from .search_values import Candidate, Found, Trial, TrialResult
+from .search_values import Candidate, Fits, Found, Trial, TrialResult
 from .tuning_journal import Deaths, TuningJournal
 
 LimitedMeasure = Callable[[Target, Workload, int, float], Sample]
@@ -193,9 +193,19 @@ class TuningStep:
 
 
 def carried_out(
-    search: Searching, journal: TuningJournal, run: Callable[[Trial], TrialResult]
+    search: Searching,
+    journal: TuningJournal,
+    run: Callable[[Trial], TrialResult],
+    fits: Fits = lambda _: True,
 ) -> Iterator[TuningStep | Found]:
-    """Step by step, and at last what was found.  Raises what ``run`` raises; what came before it is kept."""
+    """
+    Step by step, and at last what was found.  What was kept comes first, as far as it still ``fits``.  Raises
+    what ``run`` raises; what came before it is kept.
+    """
+    for told, kept in journal.kept:
+        if fits(told.candidate):
+            search.tell(told, kept)
+            yield TuningStep(told, kept, is_kept=True)
     while not isinstance(trial := search.ask(), Found):
         result = journal.result_of(trial)
         is_kept = result is not None

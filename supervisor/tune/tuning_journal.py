@@ -3,7 +3,7 @@ What a tuning has measured so far, on disk, so that one that was broken off goes
 
 A line of JSON for each trial that began and each that ended, on the disk before anything else happens.  The
 last line may be torn (a power cut), and is dropped then.  The file has the name of the profile and a digest
-of what the results depend on; anything else has a file of its own.
+of what the results depend on; anything else has a file of its own.  A profile keeps the last `MOST_FILES`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from .search_values import Candidate, Trial, TrialResult
 SCHEMA = 1
 _MOST_DEATHS = 200
 _TWICE = 2
+_DIGEST = "[0-9a-f]" * 16
+MOST_FILES = 8
+"""Of a profile: what it was tuned for with another goal, build or machine, and may be again."""
 
 
 def tuning_file(paths: Paths, profile: str, depends_on: Sequence[object]) -> Path:
@@ -66,13 +70,30 @@ def opened_journal(file: Path, *, restart: bool = False) -> Iterator[TuningJourn
     try:
         if restart:
             file.unlink(missing_ok=True)
-        yield TuningJournal(file)
+        journal = TuningJournal(file)
+        _forget_oldest(file)
+        yield journal
     finally:
         lock.release()
 
 
+def _forget_oldest(file: Path) -> None:
+    """Remove all but the newest of its profile, unless they are in use."""
+    profile = file.stem.rpartition("-")[0]
+    others = [each for each in file.parent.glob(f"{escape(profile)}-{_DIGEST}.ndjson") if each != file]
+    with suppress(OSError, SupervisorError):  # a folder that is read only is told by what writes there
+        for each in sorted(others, key=lambda other: other.stat().st_mtime)[: 1 - MOST_FILES]:
+            if lock := Lock.acquire(each.with_suffix(".lock"), {"pid": os.getpid()}):
+                each.unlink()
+                lock.path.unlink()
+                lock.release()
+
+
 class TuningJournal:
-    """``workload`` is what a run measures, once that was decided; ``trials`` is the number that ended."""
+    """
+    ``workload`` is what a run measures, once that was decided; ``trials`` is the number that ended.  Those of
+    an earlier process are ``kept``, in their order; the turns of its proof are not: see `result_of`.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -80,7 +101,8 @@ class TuningJournal:
         self.look_seconds: float | None = None  # the cost by the first look
         self.trials = 0
         self._boot = ourselves().boot_id
-        self._results: dict[tuple[Candidate, int, bool], deque[TrialResult]] = defaultdict(deque)
+        self.kept: list[tuple[Trial, TrialResult]] = []
+        self._turns: deque[tuple[Candidate, TrialResult]] = deque()
         self._unfinished: dict[Candidate, set[str]] = defaultdict(set)  # by the boots in which they began
         for line in self._lines():
             with suppress(*NOT_OURS):  # a disk that lost a block of it
@@ -92,16 +114,27 @@ class TuningJournal:
 
     def result_of(self, trial: Trial) -> TrialResult | None:
         """
-        Of the same trial in an earlier process, each result once; None where it has to be measured.
+        Of a turn in an earlier process, each result once; None where it has to be measured.  Turns before
+        the one that is asked for belong to another proof, and are forgotten: a pair is measured together.
 
         A trial during which the computer went down twice has died: a driver that hangs takes it along.
         """
-        kept = self._results[_key(trial)]
-        if kept:
-            return kept.popleft()
+        while trial.reloads and self._turns:
+            candidate, kept = self._turns.popleft()
+            if candidate == trial.candidate:
+                return kept
         if len(self._unfinished[trial.candidate] - {self._boot}) >= _TWICE:
             return TrialResult((), 0.0, "the computer went down during this trial, twice")
         return None
+
+    def has_turn(self, candidate: Candidate) -> bool:
+        """Whether `result_of` has one for it."""
+        return any(each == candidate for each, _ in self._turns)
+
+    @property
+    def kept_seconds(self) -> float:
+        """That all that is ``kept`` has taken."""
+        return sum(result.took_seconds for _, result in self.kept)
 
     def begin(self, trial: Trial) -> None:
         self._append({"begun": _row(trial), "boot": self._boot})
@@ -118,12 +151,18 @@ class TuningJournal:
             self._unfinished[_candidate(line["begun"])].add(str(line["boot"]))
         elif "ended" in line:
             row = line["ended"]
-            key = _candidate(row), int(row["runs"]), bool(row["reloads"])
+            candidate, reloads, stop = _candidate(row), bool(row["reloads"]), row.get("stop_above")
+            number, runs, why = int(row["number"]), int(row["runs"]), str(row["why"])
+            trial = Trial(number, candidate, runs, why, reloads, None if stop is None else float(stop))
             costs = tuple(map(float, line["costs"]))
             rates = tuple((float(prompt), float(answer)) for prompt, answer in line["rates"])
             took, died, short_of = float(line["took_seconds"]), str(line["died"]), line["short_of"]
-            self._results[key].append(TrialResult(costs, took, died, short_of=short_of, rates=rates))
-            self._unfinished.pop(key[0], None)
+            result = TrialResult(costs, took, died, short_of=short_of, rates=rates)
+            if reloads:
+                self._turns.append((candidate, result))
+            else:
+                self.kept.append((trial, result))
+            self._unfinished.pop(candidate, None)
             self.trials += 1
 
     def _lines(self) -> Iterator[Mapping[str, Any]]:
@@ -165,10 +204,6 @@ def _parsed(content: bytes) -> Iterator[dict[str, Any]]:
             yield parse(line)
 
 
-def _key(trial: Trial) -> tuple[Candidate, int, bool]:
-    return trial.candidate, trial.runs, trial.reloads
-
-
 def _row(trial: Trial) -> dict[str, Any]:
     return {
         "number": trial.number,
@@ -176,6 +211,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "runs": trial.runs,
         "reloads": trial.reloads,
         "why": trial.why,
+        "stop_above": trial.stop_above,
     }
 
 

@@ -16,8 +16,9 @@ import pytest
 
 from supervisor.errors import SupervisorError
 from supervisor.gateway import copies
-from supervisor.gateway.copies import CopiedRequest, Copies, CopyProcess, HandedGateway, Successor
+from supervisor.gateway.copies import CopiedRequest, Copies, CopyProcess, HandedGateway
 from supervisor.gateway.http_heads import parse_head
+from supervisor.gateway.successor import Successor
 from supervisor.gateway.telemetry.activity import RequestRecord
 from supervisor.home.identity import Identity
 from supervisor.plan.listen import Listen

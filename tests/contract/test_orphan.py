@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
+import supervisor.home.orphan as orphans
 from supervisor.errors import StartFailed
 from supervisor.home.identity import identify
 from supervisor.home.orphan import MARK_VARIABLE, mark_of, take_generation_lock
@@ -86,10 +88,41 @@ def test_whoever_is_not_proved_to_be_ours_is_left_alone(tmp_path, orphan, change
 def test_without_a_record_nobody_is_touched(tmp_path, orphan):
     child, _ = orphan()
     (tmp_path / "record.json").unlink()
-    with pytest.raises(StartFailed, match="cannot be proved"):
+    with pytest.raises(StartFailed, match="cannot be proved") as refused:
         take(tmp_path)
     assert child.poll() is None
     assert held_by(tmp_path / "generation.lock") is not None
+    assert f"pid {child.pid}" in refused.value.hint or sys.platform != "linux"
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """A process with nothing of ours, and a record with all that is true of it."""
+    with subprocess.Popen(program(WAITS), stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout.readline() == b"up\n"
+        forged = Record("default", "ready", "", "demo", 8080, identify(process.pid), None)
+        write_record(tmp_path / "record.json", forged)
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells what a process has open")
+def test_a_record_that_names_a_stranger_truly_proves_nothing(tmp_path, stranger):
+    lock, said = take(tmp_path)
+    assert (said, stranger.poll()) == ([], None)
+    with pytest.raises(StartFailed, match="cannot be proved"):
+        take(tmp_path)  # while somebody holds the lock
+    assert stranger.poll() is None
+    lock.release()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells what a process has open")
+def test_of_a_program_that_nobody_may_look_into_the_record_suffices(tmp_path, stranger, monkeypatch):
+    """As one with capabilities: `setcap cap_ipc_lock+ep llama-server`."""
+    monkeypatch.setattr(orphans, "_has_mark", Mock(side_effect=PermissionError))
+    lock, _ = take(tmp_path)
+    assert stranger.wait() == -signal.SIGTERM
+    lock.release()
 
 
 def test_an_orphan_that_dies_meanwhile_is_no_trouble(tmp_path, orphan):

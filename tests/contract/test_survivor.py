@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -13,11 +14,17 @@ from dataclasses import asdict, replace
 from unittest.mock import patch
 
 import pytest
+from click.testing import CliRunner
 
+from supervisor.cli.app import main
+from supervisor.cli.status import status
+from supervisor.daemon.status_document import status_of
+from supervisor.doctor.home_findings import home_findings
 from supervisor.engine.adapters.adapter import Question
-from supervisor.errors import StartFailed
+from supervisor.errors import AlreadyRunning, NotRunning, StartFailed
+from supervisor.hardware.machine import ThisMachine
 from supervisor.home.identity import identify
-from supervisor.home.orphan import MARK_VARIABLE, mark_of
+from supervisor.home.orphan import MARK_VARIABLE, UNPROVED_HINT, mark_of, refuse_beside_survivors
 from supervisor.home.places import generation_lock, make_folders, record_file
 from supervisor.home.records import Record, write_record
 from supervisor.home.unresponsive import end_survivors
@@ -30,7 +37,7 @@ from supervisor.server.lifecycle_table import State
 from supervisor.server.preflight import who_listens
 from supervisor.server.process import ExitStatus
 from supervisor.server.survivor import Survivor
-from supervisor.server.survivors import LeftPlan, Survivors
+from supervisor.server.survivors import LeftPlan, Survivors, why_ended
 
 from ..fakes.launching import BOUND_SECONDS, Heard, leave_behind, program, wait_until_gone
 from ..fakes.loops import run_story
@@ -194,6 +201,17 @@ async def test_a_survivor_that_hangs_is_given_no_time_to_load(test, tmp_path):
     assert wait_until_gone(found.identity.pid)
 
 
+@promise
+async def test_the_status_says_of_a_process_whether_it_ends_with_the_daemon(test, tmp_path):
+    asked = replace(plan(tmp_path), orphan="adopt")  # a script, as the embedded engine is one
+    await test.server.start(asked)
+    orphan = status_of(test, None)["orphan"]
+    assert orphan == {"asked": "adopt", "ends_because": why_ended(asked)}
+    assert orphan["ends_because"].startswith("only llama-server itself")
+    await test.server.stop()
+    assert status_of(test, None)["orphan"] is None
+
+
 def test_only_one_that_was_ready_is_judged_so_and_it_is_asked_no_question(tmp_path):
     asked = replace(plan(tmp_path), question=Question("/v1/completions", "{}"))
     found = Survivor(identify(os.getpid()), asked, is_child=True)
@@ -301,6 +319,42 @@ def test_stop_finds_one_whose_lock_went_with_the_runtime_folder(home):
     assert end_survivors(paths, lambda _: None)
     assert wait_until_gone(record.identity.pid)
     assert not end_survivors(paths, lambda _: None)
+
+
+def test_one_whose_record_is_damaged_is_named_by_status_and_doctor_and_nothing_is_measured_beside_it(
+    home, monkeypatch
+):
+    paths, _, record = home
+    monkeypatch.setattr(Paths, "from_environment", lambda: paths)
+    file, pid = record_file(paths), record.identity.pid
+    file.write_text("{")
+    named = f"A server of an earlier daemon still runs (default, pid {pid}); {file} does not name it."
+    asked = CliRunner().invoke(status, [])
+    assert f"left      {named}" in asked.stdout
+    assert isinstance(asked.exception, NotRunning)
+    assert asked.exception.hint == UNPROVED_HINT
+    told = json.loads(CliRunner().invoke(status, ["--json"], standalone_mode=False).stdout)
+    assert told["survivors"] == [{"profile": None, "pid": pid, "since": None, "memory": {}}]
+    found = [each for each in home_findings(paths, ThisMachine(), "user") if each.id == "leftovers"]
+    assert [(each.text, each.fix) for each in found] == [(named, UNPROVED_HINT)]
+    with pytest.raises(AlreadyRunning, match=f"pid {pid}"):
+        refuse_beside_survivors(paths)
+    assert end_survivors(paths, lambda _: None)
+    assert wait_until_gone(pid)
+    refuse_beside_survivors(paths)
+
+
+@pytest.mark.parametrize("words", [("bench", "p"), ("tune", "p", "--yes")])
+def test_what_measures_refuses_beside_a_survivor_before_it_makes_anything_ready(
+    home, monkeypatch, capsys, words
+):
+    paths, _, record = home
+    monkeypatch.setattr(Paths, "from_environment", lambda: paths)
+    write_record(record_file(paths), record)  # of a profile that is not there, as the next thing to be told
+    assert main([*words]) == AlreadyRunning.exit_code
+    assert (
+        f"p still runs, though its daemon was killed (pid {record.identity.pid})" in capsys.readouterr().err
+    )
 
 
 def mock_mark():

@@ -272,6 +272,28 @@ def test_a_daemon_that_an_upgrade_left_behind_is_named_and_one_of_this_version_i
     assert f"is still version 0.0.1, this program is version {__version__}" in "\n".join(_lines(now))
 
 
+def test_who_ends_with_a_killed_daemon_is_named_where_the_profile_asks_for_something_else():
+    def said(*servers):
+        now = status() | {
+            "servers": [
+                {"profile": name, "state": "ready", "why": "", "pid": 1, "memory_bytes": 1, "orphan": orphan}
+                for name, orphan in servers
+            ]
+        }
+        return [line.strip() for line in _lines(now) if "if it is killed" in line]
+
+    script = "only llama-server itself goes on"
+    unread = {"asked": "adopt", "ends_because": script}
+    goes_on = {"asked": "adopt", "ends_because": ""}
+    wanted = {"asked": "end", "ends_because": "the profile says so"}
+    assert said(("demo", goes_on), ("coder", wanted), ("asleep", None)) == []
+    assert said(("demo", unread)) == [f"if it is killed, demo ends with it: {script}"]
+    assert said(("demo", unread), ("chat", goes_on), ("coder", unread)) == [
+        f"if it is killed, demo and coder end with it: {script}"
+    ]
+    assert "if it is killed" not in "\n".join(_lines(status())), "a daemon of the version before"
+
+
 def test_the_status_of_a_sleeping_server_shows_no_process():
     assert line_of("process", status(pid=None, restarts=1)) == ["none, 1 restart"]
     assert line_of("process", status()) == ["pid 4242, 480 MiB, 0 restarts"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 
 import pytest
 
@@ -10,8 +12,9 @@ from supervisor.errors import AlreadyRunning, SupervisorError
 from supervisor.measure.measurement import Workload
 from supervisor.paths import Paths
 from supervisor.tune.search_values import Trial, TrialResult
-from supervisor.tune.tuning_journal import Deaths, TuningJournal, opened_journal, tuning_file
+from supervisor.tune.tuning_journal import MOST_FILES, Deaths, TuningJournal, opened_journal, tuning_file
 
+SLOW = (("server.ubatch-size", "64"),)
 FAST = (("server.ubatch-size", "2048"),)
 TRIAL = Trial(0, FAST, 2, "larger")
 RESULT = TrialResult((1.5, 1.25), 9.0, rates=((512.0, 64.5), (510.0, 0.0)))
@@ -27,26 +30,49 @@ def reopened(file):
         return journal
 
 
-def test_what_has_ended_is_known_again_once_for_each_time(file):
+DIED = Trial(1, (), 1, "dies", stop_above=7.5), TrialResult((), 2.0, "no memory", short_of="GPU")
+
+
+def test_what_has_ended_is_known_again_as_it_was_and_in_its_order(file):
     with opened_journal(file) as journal:
-        assert journal.result_of(TRIAL) is None
+        assert journal.kept == []
         journal.decided(Workload(128, 16), 12.5)
         journal.begin(TRIAL)
         journal.end(TRIAL, RESULT)
-        journal.end(Trial(1, (), 1, "dies"), TrialResult((), 2.0, "no memory", short_of="GPU"))
-    again = reopened(file)
-    assert (again.workload, again.look_seconds, again.trials) == (Workload(128, 16), 12.5, 2)
-    assert again.result_of(TRIAL) == RESULT
-    assert again.result_of(TRIAL) is None, "to be measured anew, as the search asks for it again"
-    assert again.result_of(Trial(7, (), 1, "dies")) == TrialResult((), 2.0, "no memory", short_of="GPU")
-
-
-def test_fewer_or_more_runs_and_a_fresh_load_are_other_trials(file):
-    with opened_journal(file) as journal:
+        journal.end(*DIED)
         journal.end(TRIAL, RESULT)
     again = reopened(file)
-    assert again.result_of(Trial(0, FAST, 3, "more")) is None
-    assert again.result_of(Trial(0, FAST, 2, "fresh", reloads=True)) is None
+    assert (again.workload, again.look_seconds, again.trials) == (Workload(128, 16), 12.5, 3)
+    assert again.kept == [(TRIAL, RESULT), DIED, (TRIAL, RESULT)]
+    assert again.kept_seconds == 20.0
+    assert again.result_of(TRIAL) is None, "to be measured, as the search asks for it although it knows these"
+
+
+def test_turns_are_known_once_each_and_only_from_the_proof_that_they_belong_to(file):
+    with opened_journal(file) as journal:
+        for number, candidate in enumerate(((), FAST, FAST, SLOW, ())):
+            journal.end(turn(candidate), TrialResult((1.0,), float(number)))
+    again = reopened(file)
+    assert again.kept == []
+    assert [again.has_turn(each) for each in ((), FAST, SLOW)] == [True, True, True]
+    assert again.result_of(turn(FAST)).took_seconds == 1.0, "the one before it was of another proof"
+    assert again.result_of(turn(FAST)).took_seconds == 2.0
+    assert not again.has_turn(FAST)
+    assert again.result_of(turn(FAST)) is None
+    assert again.result_of(turn(())) is None, "those behind what was asked for in vain are forgotten, too"
+
+
+def turn(candidate):
+    return Trial(9, candidate, 2, "in turns", reloads=True)
+
+
+def test_a_trial_of_an_older_version_says_less(file):
+    with opened_journal(file) as journal:
+        journal.end(*DIED)
+    text = file.read_text()
+    file.write_text(text.replace(', "stop_above": 7.5', ""))
+    assert text != file.read_text()
+    assert reopened(file).kept == [(replace(DIED[0], stop_above=None), DIED[1])]
 
 
 def test_a_torn_line_is_dropped_wherever_the_power_went(file):
@@ -56,10 +82,10 @@ def test_a_torn_line_is_dropped_wherever_the_power_went(file):
     last = whole.rstrip(b"\n").rfind(b"\n") + 1
     for length in range(last, len(whole)):
         file.write_bytes(whole[:length])
-        assert reopened(file).result_of(TRIAL) is None
+        assert reopened(file).kept == []
         with opened_journal(file) as journal:
             journal.end(TRIAL, RESULT)
-        assert reopened(file).result_of(TRIAL) == RESULT
+        assert reopened(file).kept == [(TRIAL, RESULT)]
     for length in range(last):
         file.write_bytes(whole[:length])
         assert reopened(file).trials == 0
@@ -72,15 +98,29 @@ def test_a_block_that_a_disk_lost_costs_its_line_only(file):
     head, first, second = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(head + b"\0" * (len(first) - 1) + b"\n" + second)
     again = reopened(file)
-    assert again.result_of(TRIAL) == RESULT
-    assert again.result_of(Trial(0, (), 1, "start")) is None
+    assert again.kept == [(TRIAL, RESULT)]
 
 
 def test_restart_begins_anew(file):
     with opened_journal(file) as journal:
         journal.end(TRIAL, RESULT)
     with opened_journal(file, restart=True) as journal:
-        assert journal.result_of(TRIAL) is None
+        assert journal.kept == []
+
+
+def test_a_profile_keeps_the_newest_files_and_those_that_are_in_use(tmp_path):
+    paths = Paths.under(tmp_path)
+    files = [tuning_file(paths, "mine", [number]) for number in range(MOST_FILES + 3)]
+    other = tuning_file(paths, "mine-too", [])
+    for number, each in enumerate((other, *files)):
+        each.parent.mkdir(parents=True, exist_ok=True)
+        each.write_text('{"schema": 1}\n')
+        os.utime(each, (number, number))
+    with opened_journal(files[0]):  # the oldest is in use
+        reopened(newest := tuning_file(paths, "mine", ["now"]))
+    left = set(newest.parent.glob("*.ndjson"))
+    assert left == {other, files[0], *files[1 - MOST_FILES :], newest}
+    assert {each.stem for each in newest.parent.glob("*.lock")} == {files[0].stem, newest.stem}
 
 
 def test_only_one_process_at_a_time(file):

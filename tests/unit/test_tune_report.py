@@ -82,14 +82,6 @@ def test_nothing_is_written_that_is_not_faster_by_more_than_the_noise(paths, cap
     assert written(paths) == []
 
 
-def test_trials_of_earlier_runs_that_a_smaller_budget_left_out_are_said(paths, capsys):
-    journal = paths.profiles / "mine.ndjson"
-    journal.write_text('{"ended": {}}\n' * 5)
-    setup = SimpleNamespace(**{**vars(SETUP), "file": journal})
-    report(setup, known(Found((), (), 1, 1, 1, "")), paths, explains=False, svg=None, as_json=False)
-    assert "no room for 2 kept trials" in capsys.readouterr().out
-
-
 def test_what_disturbed_runs_that_count_is_said_in_few_words(paths, capsys):
     progress = known(FASTER)
     progress.notes = ["a compiler", "a compiler", "heat", "swapping", "a browser"]

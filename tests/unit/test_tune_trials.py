@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
+from random import Random
 
 import pytest
 
@@ -13,8 +16,12 @@ from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
 from supervisor.tune.goals import GOALS, LOOK, run_seconds
 from supervisor.tune.search_values import Found, Trial, TrialResult
+from supervisor.tune.settings_search import SettingsSearch
+from supervisor.tune.space import LAYERS
 from supervisor.tune.trials import LaunchFailure, TrialRunner, TuningStep, carried_out
 from supervisor.tune.tuning_journal import Deaths, opened_journal, tuning_file
+
+from .test_settings_search import SPACE, everything_fits, layered
 
 CHAT = GOALS["chat"]
 FAST = (("server.ubatch-size", "2048"),)
@@ -310,3 +317,72 @@ def test_broken_off_at_any_step_it_goes_on_and_measures_nothing_twice(tmp_path, 
     assert found.best == FAST
     kept = [step.trial.candidate for step in steps if isinstance(step, TuningStep) and step.is_kept]
     assert kept == list(CANDIDATES[: broken_off_at // 2])
+
+
+def tuned(file, budget, *, steps=None, fits=everything_fits):
+    """What a search on a machine with noise found, if it was not broken off, and how much it measured."""
+    measured = 0
+
+    def run(trial):
+        nonlocal measured
+        measured += 1
+        random = Random(trial.number)  # a trial that is carried out again comes out as before
+        values = {axis.key: SPACE.value(trial.candidate, axis.key) for axis in SPACE.axes}
+        costs = tuple(layered(values) * math.exp(random.gauss(0, 0.05)) for _ in range(trial.runs))
+        return TrialResult(costs, 5.0 + sum(costs))
+
+    with opened_journal(file) as journal:
+        seconds = max(budget, journal.kept_seconds)
+        search = SettingsSearch(SPACE, ((),), fits, seconds, has_turn=journal.has_turn)
+        *_, last = islice(carried_out(search, journal, run, fits), steps)
+    return last, measured
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    file = tuning_file(Paths.under(tmp_path_factory.mktemp("tuned")), "mine", [])
+    found, measured = tuned(file, 1000.0)
+    assert measured > 20
+    assert found.ratio_low > 2
+    return file.read_bytes(), found
+
+
+@pytest.mark.parametrize("budget", [60.0, 500.0, 1000.0])
+def test_what_was_measured_counts_whatever_the_budget_is_now(tmp_path, finished, budget):
+    content, before = finished
+    file = tmp_path / "mine.ndjson"
+    file.write_bytes(content)
+    found, measured = tuned(file, budget)
+    assert (found.best, found.why, measured) == (before.best, before.why, 0)
+    assert found.ratio == pytest.approx(before.ratio, rel=0.02)
+
+
+def test_a_larger_budget_goes_on_from_what_was_measured(tmp_path, finished):
+    content, before = finished
+    file = tmp_path / "mine.ndjson"
+    file.write_bytes(content)
+    found, measured = tuned(file, 1500.0)
+    assert 0 < measured < content.count(b'"ended"')
+    assert found.ratio > 0.95 * before.ratio
+
+
+def test_what_does_not_fit_any_more_is_not_told(tmp_path, finished):
+    content, before = finished
+    file = tmp_path / "mine.ndjson"
+    file.write_bytes(content)
+    found, _ = tuned(file, 1000.0, fits=lambda each: dict(each).get(LAYERS) != "24")
+    assert dict(before.best)[LAYERS] == "24"
+    assert dict(found.best).get(LAYERS) != "24"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 31, 60, -2, -7])
+def test_a_search_that_is_broken_off_finds_what_it_would_have_found_and_measures_nothing_twice(
+    tmp_path, finished, steps
+):
+    content, before = finished
+    trials = content.count(b'"ended"')
+    file = tmp_path / "mine.ndjson"
+    tuned(file, 1000.0, steps=steps % (2 * trials))  # of which each begins and ends; the last are turns
+    kept = file.read_bytes().count(b'"ended"')
+    found, measured = tuned(file, 1000.0)
+    assert (found, measured) == (before, trials - kept)

@@ -18,8 +18,8 @@ from typing import Literal, Protocol, cast
 
 from ..api.routes import Trouble, answer
 from ..auth.guard import RequestContext
-from ..copies import Successor
 from ..http_heads import HEAD_END, BadRequest, Head, HeaderLine, parse_head
+from ..successor import Successor
 from .chunked import ChunkedBody
 from .connections import ASKING, IDLE, STRANGER, Connections, unsent_bytes
 
