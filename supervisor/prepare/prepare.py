@@ -66,7 +66,7 @@ from .model_at_hand import (
     with_little_cache,
 )
 from .planned import planned
-from .profile_files import MODEL_PATH, demand_files, missing_files, with_whole_paths
+from .profile_files import MODEL_PATH, absences, demand_files, with_whole_paths
 from .profile_listen import inside_of, listen_of, shared_names
 from .workers import AskedWorkers, fit_with_workers
 
@@ -182,7 +182,7 @@ def preview(
         warn(absent.sentence)
     if not context.elsewhere:
         ensure_model_reachable(profile, paths)
-    missing = [f"{key}: there is no {path}" for key, path in missing_files(profile) if key != MODEL_PATH]
+    missing = [f"{key}: {why}" for key, why in absences(profile) if key != MODEL_PATH]
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
     model, build = None, None
     try:
@@ -198,6 +198,7 @@ def preview(
         if model is None:  # no header was read
             profile = with_draft_type(profile, profile.model.draft_type)
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
+        missing = [each for each in missing if each not in note]
         build = build or found_engine(profile, model, context)
         unknown = _preparation(FittedLaunch(profile, build, None), overrides, paths, listen=listen)
         unasked_workers = ("its workers are not asked or counted yet",) if profile.workers else ()
