@@ -19,6 +19,7 @@ from pathlib import Path
 from .. import __version__
 from ..errors import UsageError
 from ..files import replace_file
+from ..home.background_daemon import OUTPUT
 from ..home.event_log import events_before, events_file
 from ..home.places import SERVER, daemon_log, other_servers, server_logs
 from ..paths import Paths
@@ -114,7 +115,7 @@ def _versions() -> str:
 
 
 def _logs(paths: Paths) -> Iterator[tuple[str, str]]:
-    files = [daemon_log(paths), paths.logs / "daemon.out", events_before(paths), events_file(paths)]
+    files = [daemon_log(paths), paths.logs / OUTPUT, events_before(paths), events_file(paths)]
     for name in (SERVER, *other_servers(paths)):
         files += server_logs(paths, name)
     for file in filter(Path.is_file, files):  # a pipe would never end

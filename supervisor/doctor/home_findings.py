@@ -17,7 +17,8 @@ from ..hardware.machine import Machine
 from ..home import client
 from ..home.event_log import read_events
 from ..home.orphan import SURVIVOR_HINT, left_running
-from ..home.places import SERVER, daemon_lock, generation_lock, keys_file, other_servers
+from ..home.places import SERVER, daemon_lock, generation_lock, keys_file, other_servers, record_file
+from ..home.records import read_record
 from ..home.run_history import Run, runs_in, with_notes
 from ..locks import held_by
 from ..paths import Paths
@@ -61,9 +62,10 @@ def _profiles(paths: Paths) -> Iterator[Finding]:
         yield Finding("profiles", "problem", str(error), error.hint or "goss-supervisor profile check")
         return
     for each in problems:
-        yield Finding(
-            "profiles", "problem", each, "goss-supervisor profile edit NAME; profile check tells all."
-        )
+        fix = "goss-supervisor profile edit NAME; profile check tells all."
+        if each.startswith(str(store.settings)):
+            fix = f"Correct {store.settings}; goss-supervisor profile check tells all."
+        yield Finding("profiles", "problem", each, fix)
     if not problems:
         yield Finding("profiles", "ok", f"config.yaml and {len(checked.sound)} profiles are sound.")
 
@@ -235,7 +237,11 @@ def _leftovers(paths: Paths) -> Iterator[Finding]:
                 yield Finding("leftovers", "problem", text, SURVIVOR_HINT)
             elif held_by(generation_lock(paths, name)) is not None:
                 text = f"A server of an earlier daemon is still there ({name})."
-                yield Finding("leftovers", "problem", text, "goss-supervisor start ends it, and begins anew.")
+                found = read_record(record_file(paths, name))
+                fix = "goss-supervisor start ends it, and begins anew."
+                if found is None or found.identity is None:
+                    fix = "Its record is gone.  Find it with `ps -ef | grep llama`, and stop it."
+                yield Finding("leftovers", "problem", text, fix)
 
 
 def _service(scope: ServiceScope) -> Finding:
