@@ -65,10 +65,20 @@ def unreachable(path: Path, fstab: Path = _FSTAB) -> str:
     path = path.absolute()
     for place in (*reversed(path.parents), path):
         if place.is_symlink() and not place.exists():
+            if _is_circle(place):
+                return f"{place} is a link that leads back to itself"
             return f"{place} is a link to {os.readlink(place)}, which is not there (is its disk mounted?)"  # noqa: PTH115
         if not place.exists():
             return _absent(place, path, fstab)
     return ""
+
+
+def _is_circle(link: Path) -> bool:
+    try:
+        link.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _absent(place: Path, path: Path, fstab: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..errors import EXIT_DEGRADED, EXIT_OK, StartFailed, Superseded
+from ..errors import EXIT_DEGRADED, EXIT_OK, NotRunning, StartFailed, Superseded
 from ..home import client
 from ..home.places import HELPER_VARIABLE, JOB
 from ..paths import Paths
@@ -195,12 +195,30 @@ def _story(outcome: dict[str, Any], status: dict[str, Any]) -> str:
 
 
 def upgraded(paths: Paths) -> dict[str, Any]:
-    """What the daemon says once it runs this version.  Raises SupervisorError if it goes on unchanged."""
+    """
+    What the daemon says once it runs this version.  Raises SupervisorError if it goes on unchanged, and
+    NotRunning, with what the new program said last, if that ended after it had taken over.
+    """
+    from ..home.background_daemon import last_words, spoken_bytes  # noqa: PLC0415 - only here
+    from ..home.orphan import SURVIVOR_HINT, left_running  # noqa: PLC0415 - only here
+
     answer: client.Message = {}
+    before = spoken_bytes(paths)
     with waiting_for_the_daemon("upgrading the daemon") as progress:
-        for answer in client.stream(paths, {"op": "upgrade", "program": own_program("supervisor.daemon")}):
-            if text := answer.get("step") or (f"waits for {answer['waits']}" if "waits" in answer else ""):
-                progress.step(text)
+        try:
+            for answer in client.stream(
+                paths, {"op": "upgrade", "program": own_program("supervisor.daemon")}
+            ):
+                text = answer.get("step") or (f"waits for {answer['waits']}" if "waits" in answer else "")
+                if text:
+                    progress.step(text)
+        except NotRunning as error:
+            if not answer:
+                raise
+            said = last_words(paths, before)
+            why = f"The daemon ended during the upgrade{f': {said}' if said else ''}."
+            hint = SURVIVOR_HINT if left_running(paths) else "goss-supervisor start"
+            raise NotRunning(why, hint=hint) from error
     done: dict[str, Any] = answer["upgraded"]
     return done
 

@@ -178,7 +178,7 @@ def _lines(now: StatusDocument, *, verbose: bool = False) -> Iterator[str]:
     for warning in (*server["warnings"], *memory.get("warnings", ()), *gateway.get("warnings", ())):
         yield f"warning   {warning}"
     if server["log_dropped_bytes"]:
-        yield f"warning   {size(server['log_dropped_bytes'])} of the log could not be written"
+        yield f"warning   {size(max(server['log_dropped_bytes'], 1024))} of the log could not be written"
     if server["last_failure"]:
         first, *rest = _failure_lines(server["last_failure"])
         yield first

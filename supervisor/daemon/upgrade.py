@@ -207,7 +207,10 @@ else:
         the ``connection`` with this descriptor.  Raises SupervisorError where that fails: all is as before.
         """
         if daemon.control.changing.count("upgrade") > 1:
-            raise SupervisorError("Another upgrade is under way.")
+            raise SupervisorError(
+                "Another upgrade is under way.",
+                hint="goss-supervisor status shows the version when it is done.",
+            )
         began = time.time()
         async for waits in _quiet(daemon):
             yield waits

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import getpass
 import io
+import ipaddress
+import os
 import platform
 import re
 import socket
@@ -17,17 +19,26 @@ from pathlib import Path
 from .. import __version__
 from ..errors import UsageError
 from ..files import replace_file
+from ..home.background_daemon import OUTPUT
 from ..home.event_log import events_before, events_file
 from ..home.places import SERVER, daemon_log, other_servers, server_logs
 from ..paths import Paths
 
 _MOST_BYTES = 1_000_000  # of each file: its end
-_SECRET_LINE = re.compile(r"(?i)(key|token|secret|password|authorization|bearer)\b(\W{1,4})\S+")
-_OUR_KEY = re.compile(r"\bgs-[A-Za-z0-9_-]{8,}|\bhf_[A-Za-z0-9]{8,}|\bsk-[A-Za-z0-9_-]{8,}")
-_PROMPT_LINE = re.compile(
-    r'(?m)^.*"(?:prompt|messages|content|input|text)"\s*:.*(?:"role"|"tokens"|"prompt").*$'
+_SECRET = re.compile(
+    r"(?i)(key|token|secret|password|authorization|bearer)\b(\W{1,4})(?:(?:basic|bearer)\s+)?[^\s\"']+"
 )
+_OUR_KEY = re.compile(r"\bgs-[A-Za-z0-9_-]{8,}|\bhf_[A-Za-z0-9]{8,}|\bsk-[A-Za-z0-9_-]{8,}")
+_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")  # in an address
+_TALK = re.compile(  # what llama-server logs with a high verbosity, and vLLM as it comes
+    r'"(?:prompt|messages|content|reasoning_content|input|arguments)"\s*:|\bprompt\s*[:=]\s*[\'"]'
+    r'|\bnext token:|"text"\s*:.*"(?:role|tokens|prompt)"|"choices"\s*:.*"text"\s*:'
+)
+_HOME = re.compile(r"([\\/](?:home|Users)[\\/]+)[^\\/\s\"':,]+")
 _ADDRESS = re.compile(r"(?<![\d.])(?!127\.)(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
+_MAYBE_ADDRESS = re.compile(r"(?i)(?<![\w:.])[\da-f]*:[\da-f:]*:[\da-f]*(?![\w:])")
+_OF_A_CARD = 5  # colons in the address of a network card
+_LONG = 3  # a longer name is replaced inside words, too
 
 
 def write_bundle(file: Path, paths: Paths, documents: Mapping[str, str]) -> list[str]:
@@ -49,25 +60,46 @@ def write_bundle(file: Path, paths: Paths, documents: Mapping[str, str]) -> list
 
 
 def hider() -> _Hider:
-    """Replaces the user's name, the computer's, the home folder's, addresses and anything like a key."""
-    words = {str(Path.home()): "~", socket.gethostname(): "HOST"}
+    """Replaces names of users and of the computer, home folders, addresses, and anything like a key."""
+    words = {socket.gethostname(): "HOST", os.environ.get("SUDO_USER", ""): "USER"}
     with suppress(OSError, KeyError, ImportError):
         words[getpass.getuser()] = "USER"
-    return _Hider(
-        {old: new for old, new in words.items() if len(old) > 3 and old not in {"root", "localhost"}}
-    )
+    names = {old: new for old, new in words.items() if len(old) > 1 and old not in {"root", "localhost"}}
+    home = {str(Path.home()): "~"} if Path.home() != Path(Path.home().anchor) else {}
+    return _Hider({**home, **names})
 
 
 class _Hider:
     def __init__(self, words: Mapping[str, str]) -> None:
-        self._words = sorted(words.items(), key=lambda each: -len(each[0]))
+        self._words = words
+        longest_first = sorted(words, key=lambda each: -len(each))
+        self._word = re.compile("|".join(map(_as_written, longest_first))) if words else None
 
     def __call__(self, text: str) -> str:
-        text = _PROMPT_LINE.sub("(left out: a line that may hold a prompt)", text)
-        for old, new in self._words:
-            text = text.replace(old, new)
-        text = _SECRET_LINE.sub(r"\1\2***", _OUR_KEY.sub("***", text))
-        return _ADDRESS.sub("ADDRESS", text)
+        text = "".join(map(_without_talk, text.splitlines(keepends=True)))
+        if self._word:
+            text = self._word.sub(lambda found: self._words[found[0]], text)
+        text = _LOGIN.sub("***@", _HOME.sub(r"\1USER", text))
+        text = _OUR_KEY.sub("***", _SECRET.sub(r"\1\2***", text))
+        return _MAYBE_ADDRESS.sub(_without_address, _ADDRESS.sub("ADDRESS", text))
+
+
+def _as_written(word: str) -> str:
+    """A pattern; short names are parts of many words."""
+    exact = re.escape(word)
+    return exact if len(word) > _LONG else rf"(?<![A-Za-z0-9]){exact}(?![A-Za-z0-9])"
+
+
+def _without_talk(line: str) -> str:
+    return "(left out: a line that may hold a prompt or an answer)\n" if _TALK.search(line) else line
+
+
+def _without_address(found: re.Match[str]) -> str:
+    """Times, too, are numbers with colons between them."""
+    with suppress(ValueError):
+        address = ipaddress.IPv6Address(found[0])
+        return found[0] if address.is_loopback or address.is_unspecified else "ADDRESS"
+    return "ADDRESS" if found[0].count(":") == _OF_A_CARD else found[0]
 
 
 def _versions() -> str:
@@ -83,7 +115,7 @@ def _versions() -> str:
 
 
 def _logs(paths: Paths) -> Iterator[tuple[str, str]]:
-    files = [daemon_log(paths), events_before(paths), events_file(paths)]
+    files = [daemon_log(paths), paths.logs / OUTPUT, events_before(paths), events_file(paths)]
     for name in (SERVER, *other_servers(paths)):
         files += server_logs(paths, name)
     for file in filter(Path.is_file, files):  # a pipe would never end

@@ -60,9 +60,10 @@ def _profiles(paths: Paths) -> Iterator[Finding]:
         yield Finding("profiles", "problem", str(error), error.hint or "goss-supervisor profile check")
         return
     for each in problems:
-        yield Finding(
-            "profiles", "problem", each, "goss-supervisor profile edit NAME; profile check tells all."
-        )
+        fix = "goss-supervisor profile edit NAME; profile check tells all."
+        if each.startswith(str(store.settings)):
+            fix = f"Correct {store.settings}; goss-supervisor profile check tells all."
+        yield Finding("profiles", "problem", each, fix)
     if not problems:
         yield Finding("profiles", "ok", f"config.yaml and {len(checked.sound)} profiles are sound.")
 

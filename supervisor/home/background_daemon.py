@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,13 +16,15 @@ from ..tool import own_program
 from .places import make_folders
 
 DAEMON = list(own_program("supervisor.daemon"))
+OUTPUT = "daemon.out"
+_END_SECONDS = 2.0
 
 
 @contextmanager
 def background_daemon(paths: Paths) -> Iterator[subprocess.Popen[bytes]]:
     """It waits for its orders (see `ordered`), and ends if none have come by the end of the block."""
     make_folders(paths)
-    with open(paths.logs / "daemon.out", "wb", opener=_private) as errors:
+    with open(paths.logs / OUTPUT, "wb", opener=_private) as errors:
         daemon = subprocess.Popen(
             DAEMON,
             stdin=subprocess.PIPE,
@@ -58,7 +61,7 @@ def ordered(
         message = _final_message(daemon.stdout, say)
     if message and "error" not in message:
         return message
-    error = SupervisorError(message.get("error") or _last_words(paths), hint=message.get("hint", ""))
+    error = SupervisorError(message.get("error") or _why_ended(paths, daemon), hint=message.get("hint", ""))
     error.exit_code = message.get("exit_code", StartFailed.exit_code)
     raise error
 
@@ -73,6 +76,24 @@ def _final_message(lines: Iterable[bytes], say: Callable[[str], None]) -> dict[s
     return {}
 
 
-def _last_words(paths: Paths) -> str:
-    output = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
-    return f"The daemon ended before it had started anything: {(output or 'no output').splitlines()[-1]}"
+def _why_ended(paths: Paths, daemon: subprocess.Popen[bytes]) -> str:
+    with suppress(subprocess.TimeoutExpired):
+        daemon.wait(_END_SECONDS)
+    if daemon.returncode is not None and daemon.returncode < 0:
+        return f"The daemon was killed by {signal.Signals(-daemon.returncode).name}."
+    return f"The daemon ended before it had started anything: {last_words(paths) or 'no output'}"
+
+
+def spoken_bytes(paths: Paths) -> int:
+    """How much the daemon in the background has written to stderr, where it writes only what broke it."""
+    with suppress(OSError):
+        return (paths.logs / OUTPUT).stat().st_size
+    return 0
+
+
+def last_words(paths: Paths, after: int = 0) -> str:
+    """The last line that it wrote there behind so many bytes; "" for none."""
+    with suppress(OSError):
+        lines = (paths.logs / OUTPUT).read_bytes()[after:].decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+    return ""

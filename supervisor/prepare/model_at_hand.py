@@ -11,7 +11,14 @@ from ..disk import ensure_reachable
 from ..download.transfer import PartFile
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
-from ..errors import ConfigError, NetworkError, SupervisorError
+from ..errors import (
+    ConfigError,
+    NetworkError,
+    NotFound,
+    PermissionDenied,
+    SupervisorError,
+    VerificationFailed,
+)
 from ..home.event_log import record_event
 from ..memory.companions import ALONE, DRAFT_FILE, PROJECTOR_FILE, Companions
 from ..model.demo import demo_path, ensure_demo
@@ -23,11 +30,11 @@ from ..paths import Paths
 from ..plan.make import ModelAtHand
 from ..plan.role import with_role
 from ..profile.definition import Profile
-from ..profile.model_source import ModelSource, RepoFile
+from ..profile.model_source import DRAFT, PROJECTOR, ModelSource, RepoFile
 from ..profile.worker_address import NO_MODEL, WORKER
 from ..progress import Progress
 from .hub_choice import known_choice
-from .profile_files import demand_model_file, whole_path
+from .profile_files import MODEL_PATH, demand_files, whole_path
 
 
 class Misfit(ConfigError):
@@ -117,12 +124,18 @@ def read_model(profile: Profile, paths: Paths, *, write: bool) -> tuple[Profile,
 def look_at_companions(profile: Profile, paths: Paths) -> Companions:
     """By their headers, on disk or at the hub; raises as `look_at` does."""
 
-    def look(option: str, at_hub: RepoFile | None) -> Model | None:
+    def look(key: str, option: str, at_hub: RepoFile | None) -> Model | None:
         path = profile.server.get(option)
-        return _opened(Path(str(path)), at_hub, paths) if path else None
+        if not path:
+            return None
+        demand_files(profile, f"{key}.path")
+        try:
+            return _opened(Path(str(path)), at_hub, paths)
+        except (NotFound, PermissionDenied, VerificationFailed) as error:
+            raise type(error)(f"{_place(profile, key)}: {key}: {error}", hint=error.hint) from error
 
     meant = profile.model
-    return Companions(look(DRAFT_FILE, meant.draft), look(PROJECTOR_FILE, meant.projector))
+    return Companions(look(DRAFT, DRAFT_FILE, meant.draft), look(PROJECTOR, PROJECTOR_FILE, meant.projector))
 
 
 def with_headers(profile: Profile, model: Model, beside: Companions) -> Profile:
@@ -133,15 +146,15 @@ def with_headers(profile: Profile, model: Model, beside: Companions) -> Profile:
     profile = with_role(profile, model)
     meant = profile.model
     if beside.projector and (why := projector_misfit(model, beside.projector)):
-        raise _misfit(profile, "model.projector", str(profile.server[PROJECTOR_FILE]), why)
+        raise _misfit(profile, PROJECTOR, str(profile.server[PROJECTOR_FILE]), f" {why}")
     if not meant.has_draft:
         return profile
     kind = meant.draft_type or (draft_type_of(beside.draft) if beside.draft else "simple")
     if beside.draft is None and (kind != "mtp" or not nextn_heads(model)):
-        what = "no head for several tokens (nextn) in it" if kind == "mtp" else f"no file for {kind}"
-        raise _misfit(profile, "model.draft", kind, f"has {what}: name model.draft.path, or repo and file")
+        what = "the model has no head for several tokens (nextn)" if kind == "mtp" else f"{kind} needs a file"
+        raise _misfit(profile, DRAFT, what, "; name model.draft.path, or repo and file")
     if beside.draft and (why := draft_misfit(model, beside.draft, kind)):
-        raise _misfit(profile, "model.draft", str(profile.server[DRAFT_FILE]), why)
+        raise _misfit(profile, DRAFT, str(profile.server[DRAFT_FILE]), f" {why}")
     return with_draft_type(profile, kind)
 
 
@@ -153,11 +166,16 @@ def with_draft_type(profile: Profile, kind: str | None) -> Profile:
     return replace(profile, server={**profile.server, "spec-type": ",".join(kinds)})
 
 
-def _misfit(profile: Profile, key: str, what: str, why: str) -> Misfit:
+def _place(profile: Profile, key: str) -> str:
+    """Where the profile says what ``key`` is."""
     origins = (origin for name, origin in profile.origins.items() if name.startswith(key))
-    place = next(origins, f"profile {profile.name}")
-    hint = f"Take another one, or none: --set {key}={'off' if key.endswith('projector') else 'null'}"
-    return Misfit(f"{place}: {key}: {what} {why}.", hint=hint)
+    return next(map(str, origins), f"profile {profile.name}")
+
+
+def _misfit(profile: Profile, key: str, what: str, why: str) -> Misfit:
+    return Misfit(
+        f"{_place(profile, key)}: {key}: {what}{why}.", hint=f"Take another one, or none: --set {key}=off"
+    )
 
 
 def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:
@@ -165,7 +183,7 @@ def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:
     path, model = path_of(profile, paths), profile.model
     if model.demo and write:
         path = ensure_demo(paths.models)
-    demand_model_file(profile)
+    demand_files(profile, MODEL_PATH)
     return _opened(path, RepoFile(model.repo, model.file) if model.repo else None, paths)
 
 

@@ -21,6 +21,7 @@ from ..plan.listen import context_of
 from ..plan.make import MemoryShares, make_plan
 from ..profile.definition import Profile
 from .model_at_hand import model_at_hand
+from .profile_files import missing_files
 from .profile_listen import inside_of
 
 _UNKNOWN_MEMORY = (
@@ -51,8 +52,9 @@ def _planned(
 ) -> tuple[LaunchPlan, tuple[str, ...]]:
     model = model_at_hand(profile, paths)
     files = tuple(map(Path, model.files))
-    missing = [file for file in (*files, *map(Path, model.companions)) if not file.exists()]
-    notes = [f"{file} is not on disk" for file in missing]
+    told = [path for _, path in missing_files(profile)]
+    needed = [file for file in (*files, *map(Path, model.companions)) if file not in told]
+    notes = [f"{file} is not on disk" for file in needed if not file.exists()]
     renderer = renderer_for(profile)
     config = system_config()
     if config is not None and renderer.reads_models:

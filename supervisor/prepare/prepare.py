@@ -66,7 +66,7 @@ from .model_at_hand import (
     with_little_cache,
 )
 from .planned import planned
-from .profile_files import MODEL_PATH, demand_files, missing_files, with_whole_paths
+from .profile_files import MODEL_PATH, absences, demand_files, with_whole_paths
 from .profile_listen import inside_of, listen_of, shared_names
 from .workers import AskedWorkers, fit_with_workers
 
@@ -168,21 +168,20 @@ def preview(
     warn: Callable[[str], None] | None = None,
 ) -> Preparation:
     """
-    The same plan without installing or writing anything.  For a model that is not on disk, only its header
-    is read from the hub.  Without an engine the pinned build's options are used, with a note.  ``hardware``
-    is the record of another machine, for which nothing installed here counts.  ``warn`` is told that the GPU
-    of the profile is absent before the hub or an engine is asked.  Raises as `fit_with_workers` does.
+    The same plan without installing or writing anything: of a model at the hub, only the header is read.
+    Without an engine the pinned build's options are used, with a note.  ``hardware`` is the record of another
+    machine, for which nothing installed here counts.  ``warn`` is told that a GPU is absent before the hub or
+    an engine is asked.  Raises as `fit_with_workers` does.
     """
     paths = with_models_dir(paths)
     profile = resolved(name, overrides, paths)
     context = install_context(paths, Silent(), hardware, variables=profile.env)
     profile = of_a_worker(profile, context)
-    absent = absent_gpu(profile, context)
-    if absent and warn:
+    if (absent := absent_gpu(profile, context)) and warn:
         warn(absent.sentence)
     if not context.elsewhere:
         ensure_model_reachable(profile, paths)
-    missing = [f"{key}: there is no {path}" for key, path in missing_files(profile) if key != MODEL_PATH]
+    missing = [f"{key}: {why}" for key, why in absences(profile) if key != MODEL_PATH]
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
     model, build = None, None
     try:
@@ -200,8 +199,9 @@ def preview(
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         build = build or found_engine(profile, model, context)
         unknown = _preparation(FittedLaunch(profile, build, None), overrides, paths, listen=listen)
-        unasked_workers = ("its workers are not asked or counted yet",) if profile.workers else ()
-        unknown = replace(unknown, notes=(*missing, *unknown.notes, note, *unasked_workers))
+        workers = ("its workers are not asked or counted yet",) if profile.workers else ()
+        files = (each for each in missing if each not in note)
+        unknown = replace(unknown, notes=(*files, *unknown.notes, note, *workers))
         return _warned(unknown, absent, known_bad_of(profile, None, model, build, context))
     fitted = launch.fitted
     taken = taken_by_others(fitted, context, paths) if fitted else ""

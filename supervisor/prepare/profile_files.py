@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from ..disk import unreachable
 from ..errors import NotFound
 from ..options.file_options import FILES, WRITTEN, from_home, map_paths, paths_in
 from ..paths import Paths
@@ -64,20 +65,18 @@ def _exists(path: str | Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110 - Path's own may raise
 
 
-def demand_model_file(profile: Profile) -> None:
-    """As `demand_files`, for the model alone."""
-    _demand(profile, ((key, path) for key, path in missing_files(profile) if key == MODEL_PATH))
+def absences(profile: Profile) -> Iterator[tuple[str, str]]:
+    """The key of each that is not there, and a clause that says so."""
+    for key, path in missing_files(profile):
+        yield key, unreachable(path) or f"there is no {path}"
 
 
-def demand_files(profile: Profile) -> None:
-    """Raises NotFound with every missing file, its key and the place where it is written."""
-    _demand(profile, missing_files(profile))
-
-
-def _demand(profile: Profile, missing: Iterable[tuple[str, Path]]) -> None:
+def demand_files(profile: Profile, *only: str) -> None:
+    """Raises NotFound with every missing file, its key and the place where it is written; of these keys."""
     lines = [
-        f"{profile.origins.get(key, f'profile {profile.name}')}: {key}: there is no {path}"
-        for key, path in missing
+        f"{profile.origins.get(key, f'profile {profile.name}')}: {key}: {why}"
+        for key, why in absences(profile)
+        if not only or key in only
     ]
     if lines:
         raise NotFound(

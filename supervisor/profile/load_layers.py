@@ -170,17 +170,31 @@ def _repository(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
 
 
 def _draft(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    """``off``, or what drafts."""
     builder.clear(DRAFT)  # the word says all of it
-    add_draft(builder, node.text, mark, DRAFT)
+    if not (_is_off(node) or _is_on(builder, node, DRAFT, "mtp, a file")):
+        add_draft(builder, node.text, mark, DRAFT)
 
 
 def _projector(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
     """``off``, or a path."""
     builder.clear(PROJECTOR)
-    if node.text in {"off", "none"}:
+    if _is_off(node):
         builder.put("server.mmproj-auto", value=False, mark=mark, written=PROJECTOR)
-    else:
+    elif not _is_on(builder, node, PROJECTOR, "a file"):
         add_path(builder, node.text, mark, PROJECTOR, PROJECTOR)
+
+
+def _is_off(node: Scalar) -> bool:
+    return node.value is False or node.text in {"off", "none", "no"}
+
+
+def _is_on(builder: LayerBuilder, node: Scalar, key: str, what: str) -> bool:
+    """Such a word does not say which one, and would be taken for a file of that name."""
+    is_on = node.value is True or node.text in {"on", "yes"}
+    if is_on:
+        builder.problem(node.mark, key, f"must be {what}, or off, not {kind_name(node)}")
+    return is_on
 
 
 def _draft_repository(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:

@@ -135,5 +135,6 @@ def contradictions(given: Collection[str]) -> Iterator[tuple[str, str]]:
             yield path, f"{repo} or {file} is given too; remove one of the two"
     if f"{PROJECTOR}.repo" in given and f"{PROJECTOR}.file" not in given:
         yield f"{PROJECTOR}.repo", f"{PROJECTOR}.file is missing: name one of its files"
-    if _NO_PROJECTOR in given and _names_projector(given):
-        yield _NO_PROJECTOR, f"{PROJECTOR} is given too; remove one of the two"
+    if _NO_PROJECTOR in given:
+        for key in sorted(each for each in given if each.startswith(f"{PROJECTOR}.")):
+            yield key, f"{PROJECTOR} is off (no-mmproj); remove one of the two"

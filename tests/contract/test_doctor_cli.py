@@ -47,6 +47,17 @@ def test_a_fresh_home_with_the_demo_has_no_problem_of_its_own(paths):
     assert "in order" in run("mine").stdout
 
 
+def test_what_doctor_advises_helps(paths):
+    """A start can end only what its record names, and config.yaml is no profile to be edited."""
+    (paths.profiles.parent / "config.yaml").write_text("serve: [one\n")
+    lock = Lock.acquire(generation_lock(paths), {"pid": 1})
+    found = json.loads(run("--json", "demo").stdout)["findings"]
+    lock.release()
+    fixes = {each["id"]: each["fix"] for each in found}
+    assert "If not, end it yourself" in fixes["leftovers"]
+    assert fixes["profiles"].startswith(f"Correct {paths.profiles.parent / 'config.yaml'};")
+
+
 def test_a_wrong_profile_a_busy_port_open_keys_and_a_leftover_are_each_named(paths):
     (paths.profiles / "broken.yaml").write_text("modell: x\n")
     keys_file(paths).write_text('{"schema": 1, "keys": []}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from supervisor.cli.profile import profile as profile_command
-from supervisor.errors import NetworkError, NotFound
+from supervisor.errors import NetworkError, NotFound, VerificationFailed
 from supervisor.model.demo import ensure_demo
 from supervisor.model.gguf import Tensor, TensorType
 from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.open import open_model
 from supervisor.paths import Paths
 from supervisor.prepare.hub_choice import with_hub_files
-from supervisor.prepare.model_at_hand import Misfit, get_model, path_of
+from supervisor.prepare.model_at_hand import Misfit, get_model, path_of, read_model
 from supervisor.prepare.prepare import preview
 from supervisor.prepare.profile_files import demand_files, missing_files, with_whole_paths
 from supervisor.profile.resolve import resolve
@@ -216,8 +217,8 @@ def test_a_draft_is_downloaded_and_named_in_the_plan_with_its_type(paths, hub):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("draft: mtp}", "model.draft: mtp has no head for several tokens"),
-        ("draft: eagle3}", "eagle3 has no file for eagle3"),
+        ("draft: mtp}", "model.draft: the model has no head for several tokens (nextn); name "),
+        ("draft: eagle3}", "model.draft: eagle3 needs a file; name model.draft.path, or repo and file."),
         ("draft: other.gguf}", "its tokenizer.ggml.model is llama, that of the model is gpt2"),
         ("projector: {repo: me/eyes-GGUF, file: other.gguf}}", "as wide as this model's embeddings (384)"),
         ("projector: other.gguf}", "is not a projector but a model (llama)"),
@@ -231,6 +232,36 @@ def test_what_is_made_for_another_model_is_refused_before_it_is_downloaded(paths
         preview("mine", {}, paths)
     assert said in str(raised.value)
     assert not (paths.models / "me").exists()
+
+
+@pytest.mark.parametrize("key", ["draft", "projector"])
+@pytest.mark.parametrize(
+    ("file", "kind", "said"),
+    [
+        ("empty.gguf", VerificationFailed, "empty.gguf is empty."),
+        ("folder.gguf", VerificationFailed, "folder.gguf is a folder."),
+        ("page.gguf", VerificationFailed, "page.gguf is an HTML page."),
+        ("none.gguf", NotFound, "there is no "),
+        ("gone.gguf", NotFound, "gone.gguf is a link to nowhere, which is not there"),
+        ("circle.gguf", NotFound, "circle.gguf is a link that leads back to itself"),
+    ],
+)
+def test_a_companion_that_cannot_be_used_is_named_by_its_key_and_once(paths, key, file, kind, said):
+    models = paths.models
+    (models / "folder.gguf").mkdir(parents=True)
+    (models / "empty.gguf").touch()
+    (models / "page.gguf").write_text("<!doctype html><html>")
+    (models / "gone.gguf").symlink_to("nowhere")
+    (models / "circle.gguf").symlink_to("circle.gguf")
+    write(paths, f"model: {{path: {ensure_demo(models)}, {key}: {file}}}\n")
+    notes = [each for each in preview("mine", {}, paths).notes if file in each]
+    assert len(notes) == 1
+    place = rf"mine\.yaml:1:\d+: model\.{key}(\.path)?: "
+    assert re.search(f"^what it takes of the memory is not known: .*{place}", notes[0])
+    assert said.rstrip(".") in notes[0]
+    with pytest.raises(kind, match=place) as raised:
+        read_model(with_hub_files(saved(paths, "mine"), paths), paths, write=True)
+    assert said in str(raised.value)
 
 
 # Files of options

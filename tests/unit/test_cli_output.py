@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,14 +11,15 @@ import pytest
 from supervisor import __version__
 from supervisor.cli.ask import ChatServer, _speed, answers
 from supervisor.cli.common import parse_settings
-from supervisor.cli.output import StderrProgress, show_outcome, size, table
+from supervisor.cli.output import StderrProgress, show_outcome, size, table, upgraded
 from supervisor.cli.plan import _crowded, _wrapped
 from supervisor.cli.status import _lines
 from supervisor.cli.words_of_status import absent_servers, all_servers
-from supervisor.errors import NetworkError, UsageError
-from supervisor.home import client
+from supervisor.errors import NetworkError, NotRunning, SupervisorError, UsageError
+from supervisor.home import background_daemon, client
 from supervisor.memory.accounts import Account, Figure, Ledger, Pool
 from supervisor.memory.verdict import judge
+from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, url_of
 from supervisor.prepare.planned import _shares
@@ -361,3 +363,46 @@ def test_a_worker_says_where_it_lends_and_a_model_where_it_answers(capsys, model
     answer = {"outcome": {"result": "ready", "profile": "p"}, "status": {"server": server}}
     assert show_outcome(answer, as_json=False) == 0
     assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize("words", ["", "Traceback:\nRuntimeError: broken\n"])
+def test_an_upgrade_whose_new_program_dies_says_what_it_said_last(monkeypatch, tmp_path, words):
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path))
+    paths = Paths.from_environment()
+    paths.logs.mkdir(parents=True)
+    output = paths.logs / "daemon.out"
+    output.write_text("of long ago\n")
+
+    def stream(_paths, _request):
+        yield {"step": "becoming version 2"}
+        output.write_text(f"of long ago\n{words}")
+        raise NotRunning("The daemon went away before it had answered.")
+
+    monkeypatch.setattr(client, "stream", stream)
+    with pytest.raises(NotRunning) as raised:
+        upgraded(paths)
+    said = ": RuntimeError: broken" if words else ""
+    assert (str(raised.value), raised.value.hint) == (
+        f"The daemon ended during the upgrade{said}.",
+        "goss-supervisor start",
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", "The daemon was killed by SIGKILL."),
+        ("raise SystemExit('why')", "The daemon ended before it had started anything: why"),
+        ("raise SystemExit(1)", "The daemon ended before it had started anything: no output"),
+    ],
+)
+def test_a_daemon_that_ends_without_a_word_is_explained(monkeypatch, tmp_path, ends, said):
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path))
+    paths = Paths.from_environment()
+    program = [sys.executable, "-c", f"import os, sys; sys.stdin.read(); {ends}"]
+    monkeypatch.setattr(background_daemon, "DAEMON", program)
+    with background_daemon.background_daemon(paths) as daemon, pytest.raises(SupervisorError) as raised:
+        background_daemon.ordered(paths, daemon, b"{}", lambda _step: None)
+    daemon.wait()
+    assert str(raised.value) == said

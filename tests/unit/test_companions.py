@@ -51,6 +51,8 @@ DRAFTED = "model: {path: /m.gguf, draft: {path: /d.gguf, type: simple}}\n"
         ("server: {ctx-size: 4096}", ("/d.gguf", None, None, "simple")),
         ("model: {draft: mtp}", (None, None, None, "mtp")),
         ("model: {draft: null}", (None, None, None, None)),
+        ("model: {draft: off}", (None, None, None, None)),
+        ("model: {draft: false}", (None, None, None, None)),
         ("model: {draft: {repo: 'o/r:Q8_0'}}", (None, "o/r", "Q8_0", "simple")),
         ("server: {hfd: 'o/r:Q8_0'}", (None, "o/r", "Q8_0", "simple")),
         ("server: {md: null}", (None, None, None, "simple")),
@@ -85,7 +87,12 @@ def test_a_projector_that_was_switched_off_comes_back_by_its_name_and_goes_by_of
         ("model: {path: /m, draft: {quant: Q8_0}}", "a quantisation is one of a repository's files"),
         ("model: {repo: o/r, draft: {repo: o/d, file: a.gguf, quant: Q8_0}}", "already names the file"),
         ("model: {repo: o/r, projector: {repo: o/p}}", "model.projector.file is missing"),
-        ("model: {path: /m, projector: /p}\nserver: {no-mmproj: on}", "model.projector is given too"),
+        (
+            "model: {path: /m, projector: /p}\nserver: {no-mmproj: on}",
+            "path: model.projector is off (no-mmproj)",
+        ),
+        ("model: {path: /m, projector: on}", "model.projector: must be a file, or off, not the text 'on'"),
+        ("model: {path: /m, draft: true}", "must be mtp, a file, or off, not the truth value true"),
         ("model: {path: /m, draft: {type: fast}}", "model.draft.type: must be one of simple, mtp"),
         (
             "model: {path: /m}\nserver: {spec-type: 'draft-mtp,draft-simple'}",
