@@ -22,8 +22,8 @@ request that a later one replaced ends as *superseded*.
 The daemon can *take over* a server that an earlier daemon left running: it launches nothing, and the server
 is ready once it has answered ([when the supervisor is killed](reliability.md#when-the-supervisor-is-killed)).
 
-A lost [worker](cluster.md#when-a-worker-goes) is not a crash: the server waits for it in *preparing*, or runs a
-*smaller* plan without workers as *degraded*; after *workers back* it runs the whole plan again.
+A lost [worker](cluster.md#when-a-worker-goes) is not a crash: the server waits for it in *preparing*, or runs
+a *smaller* plan without workers as *degraded*; after *workers back* it runs the whole plan again.
 
 ```mermaid
 stateDiagram-v2

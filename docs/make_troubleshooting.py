@@ -28,8 +28,8 @@ The signs of programs that a profile's `engine.command` starts, found in the sam
 WORKERS = """
 ## Why a worker died
 
-The further signs of [`ggml-rpc-server`](cluster.md#workers-the-machines-that-lend-memory); for its GPU, memory
-and libraries, it has those of llama-server.
+The further signs of [`ggml-rpc-server`](cluster.md#workers-the-machines-that-lend-memory); its GPU,
+memory and libraries have those of llama-server.
 
 """
 
