@@ -13,17 +13,17 @@ Generated from the table in `supervisor/server/lifecycle_table.py` by `docs/make
 when this page is stale. Every state takes *start*, *stop* and *kill*; the diagram leaves those out where they
 change nothing.
 
-Before the daemon ends a server, it waits for the requests under way: the server is *draining*, for at most
-`gateway.drain-timeout`, or `stop.grace` for a stop. Meanwhile new requests are held. A *sleeping* server has
-no process and uses no memory until a request or `goss-supervisor load` wakes it. While a server is draining
-or stopping, the last request decides what comes next, but a sleep does not undo a stop. A request that a
-later one replaced ends as *superseded*.
+Before the daemon ends a server, the server is *draining*: it finishes the requests under way, for at most
+`gateway.drain-timeout`, or `stop.grace` for a stop, while new requests are held. A *sleeping* server has no
+process and uses no memory until a request or `goss-supervisor load` wakes it. While a server is draining or
+stopping, the last *start*, *stop* or *sleep* decides what comes next, but a sleep does not undo a stop. A
+request that a later one replaced ends as *superseded*.
 
 The daemon can *take over* a server that an earlier daemon left running: it launches nothing, and the server
 is ready once it has answered ([when the supervisor is killed](reliability.md#when-the-supervisor-is-killed)).
 
-A lost [worker](cluster.md#when-a-worker-goes) is no crash: the server waits for it while *preparing*, or goes
-on *smaller*, with a plan that needs no worker, as *degraded*; *workers back* leads to the whole plan again.
+A lost [worker](cluster.md#when-a-worker-goes) is not a crash: the server waits for it in *preparing*, or runs
+a *smaller* plan without workers as *degraded*; after *workers back* it runs the whole plan again.
 
 ```mermaid
 stateDiagram-v2

@@ -15,21 +15,21 @@ LLAMACPP, COMMAND, RPC = adapter_of("llamacpp"), adapter_of("command"), adapter_
 HEAD = """
 ## Why a server died: every sign that is known
 
-The first of these signs that is in the last lines of the log decides; without one the exit status counts. The
-texts are those of llama.cpp b6100 to b11434; `…` is any text. Once a server has served, only signs of a death
-that is tried again count, since its options and its model were good.
+The first of these signs that is in the last lines of the log decides; without one, the exit status does. The
+texts are those of llama.cpp b6100 to b11434; `…` is any text. Once a server has served, only signs that are
+tried again count, since its options and its model were good.
 """
 OTHERS = """
 ## Why another program died
 
-The signs of the programs that a profile's own command starts (`engine.command`), found in the same way.
+The signs of programs that a profile's `engine.command` starts, found in the same way.
 
 """
 WORKERS = """
 ## Why a worker died
 
-What [`ggml-rpc-server`](cluster.md#workers-the-machines-that-lend-memory) says besides; its GPU, its memory
-and its libraries have the signs of a llama-server.
+The further signs of [`ggml-rpc-server`](cluster.md#workers-the-machines-that-lend-memory); its GPU,
+memory and libraries have those of llama-server.
 
 """
 

@@ -35,7 +35,10 @@ else:
     _FORCEFUL = signal.SIGKILL
 
 SURVIVOR_HINT = "goss-supervisor start takes it over, and goss-supervisor stop ends it."
-UNPROVED_HINT = "goss-supervisor stop ends it if its environment shows that it is ours.  If not, end it yourself, and start again."
+UNPROVED_HINT = (
+    "goss-supervisor stop ends it if its environment shows that it is ours.  "
+    "If not, end it yourself, and start again."
+)
 MARK_VARIABLE = "GOSS_SUPERVISOR_SERVER"
 """In the environment of each server and of what it starts."""
 GRACE_SECONDS = 10.0
