@@ -58,7 +58,9 @@ def main() -> int:
         faulthandler.enable()  # a watchdog ends us with SIGABRT: then it is said where we stood
     paths = Paths.from_environment()
     foreground = orders["foreground"]
-    named = handover.notifier if handover else notifier_in(os.environ, ready_fd=orders.get("ready_fd"))
+    named, passed = (
+        (handover.notifier, ()) if handover else notifier_in(os.environ, ready_fd=orders.get("ready_fd"))
+    )
     manager = named if foreground else ServiceNotifier()  # in the background it is another program's
     shown = terminal_on(sys.stdout) if foreground else None
     writing: QueueListener | None = None
@@ -81,6 +83,7 @@ def main() -> int:
                 tell,
                 lock=lock,
                 manager=manager,
+                passed=passed,
                 is_service=orders.get("is_service", False),
                 handover=handover,
                 is_foreground=foreground,

@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import StartFailed, SupervisorError
 from ..fleet.fleet import Fleet
 from ..gateway.listener import missing_address
+from ..gateway.socket_store import SocketStore
 from ..home.control_socket import Endpoint
 from ..home.event_log import about
 from ..home.places import SERVER, daemon_log, other_servers, update_file
@@ -40,7 +41,7 @@ from .handover import Handover, take_back
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .loads import Loads
-from .service_notify import ServiceNotifier
+from .service_notify import Passed, ServiceNotifier
 from .update_checks import DAILY, Rhythm, keep_looking, last_check
 from .upgrade import SIGNALS, DaemonFacts, DaemonParts, tell_of_upgrade, upgrade
 from .upkeep import Upkeep
@@ -57,10 +58,10 @@ class Daemon:
     Lives as long as its servers are wanted.
 
     ``lock`` is the home's.  `run` is called once;
-    ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
-    for newer engines; ``is_service``: no user watches who could correct the address; ``survives``: its
-    servers may outlive it.  ``handover`` is what another version left in this process, and ``write_log``
-    blocks until the log is written.
+    ``report`` gets the outcome of the first start, and ``manager`` its progress; ``passed`` is what the
+    manager passed to this process; ``looks`` says when to check for newer engines; ``is_service``: no user
+    watches who could correct the address; ``survives``: its servers may outlive it.  ``handover`` is what
+    another version left in this process, and ``write_log`` blocks until the log is written.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Daemon:
         *,
         lock: Lock,
         manager: ServiceNotifier,
+        passed: Passed = (),
         is_service: bool = False,
         looks: Rhythm = DAILY,
         survives: bool = True,
@@ -97,8 +99,9 @@ class Daemon:
             lambda: self._fleet, lambda: self._gateway.gateway, self._begin, survivors=Survivors(paths)
         )
         self._gateway = GatewayListener(
-            paths, lambda: self._fleet, self._begin, self._loads, lambda: self._control
-        )
+            paths, lambda: self._fleet, self._begin, self._loads, lambda: self._control,
+            store=SocketStore(manager, passed),
+        )  # fmt: skip
         self._fleet = Fleet(self._new_instance)
         self._control = Control(
             self._fleet,

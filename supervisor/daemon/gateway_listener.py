@@ -21,6 +21,7 @@ from ..gateway.backends import GatewayOwner, PageOwner
 from ..gateway.copies import CopyProcess, HandedGateway
 from ..gateway.gateway import Gateway
 from ..gateway.scheduler import ContextUse
+from ..gateway.socket_store import SocketStore
 from ..gateway.telemetry.activity import Activity
 from ..gateway.telemetry.usage_file import UsageFile, UsageKeeper
 from ..home.places import keys_file, usage_file
@@ -50,7 +51,8 @@ class MainOwner(GatewayOwner, Protocol):
 
 class GatewayListener:
     """
-    ``servers`` begins with the main one; ``begin`` runs a task in the background.
+    ``servers`` begins with the main one; ``begin`` runs a task in the background; ``store`` keeps the sockets
+    if the daemon is killed.
 
     ``listen`` is where clients come in, or would if a plan behind
     the gateway ran; None before the first.
@@ -63,6 +65,8 @@ class GatewayListener:
         begin: Begin,
         owner: MainOwner,
         page: Callable[[], PageOwner],
+        *,
+        store: SocketStore | None = None,
     ) -> None:
         self.listen: Listen | None = None
         self.gateway: Gateway | None = None
@@ -71,6 +75,7 @@ class GatewayListener:
         self._servers = servers
         self._begin = begin
         self._owner, self._page = owner, page
+        self._store = store or SocketStore()
         self._turn = asyncio.Lock()  # one change of the address after the other
         self._opening = False
         self._ends = False
@@ -140,6 +145,7 @@ class GatewayListener:
     async def _admit(self, plan: LaunchPlan, listen: Listen | None) -> None:
         self.refuse_at_the_end(plan)
         if not plan.behind_gateway:
+            self._store.claim(())
             return  # its llama-server gets the address once it comes
         self._main.make_ready_for(plan)
         wanted = listen or self.listen
@@ -158,6 +164,7 @@ class GatewayListener:
     async def _made(self) -> Gateway:
         if self.gateway is None:
             self.gateway = Gateway(Keyring(keys_file(self._paths)), self._owner, self._page())
+            self.gateway.listener.store = self._store
             for instance in self._servers():
                 self.gateway.changed(instance.server)
             file, keyring = UsageFile(usage_file(self._paths)), self.gateway.keyring

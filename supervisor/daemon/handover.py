@@ -88,7 +88,7 @@ class HandedServer:
 class Handover:
     """
     All of it.  ``asked_fd`` is the connection that asked for the upgrade; the new program answers there.
-    ``notify`` is the address of the service manager.
+    ``notify`` is the address of the service manager, which keeps the sockets of the names ``stored``.
     """
 
     schema: int
@@ -104,6 +104,7 @@ class Handover:
     is_service: bool = False
     notify: str = ""
     watchdog_seconds: float | None = None
+    stored: tuple[str, ...] = ()
 
     @property
     def descriptors(self) -> Iterator[int]:
@@ -122,7 +123,8 @@ class Handover:
 
     @property
     def notifier(self) -> ServiceNotifier:
-        return ServiceNotifier(Notify(self.notify) if self.notify else None, self.watchdog_seconds)
+        notify = Notify(self.notify) if self.notify else None
+        return ServiceNotifier(notify, self.watchdog_seconds, stored=self.stored)
 
     def lock_of(self, name: str, paths: Paths) -> Lock | None:
         """That of the server of this name, which its process has inherited."""

@@ -8,6 +8,9 @@ block is not sent, and its status goes out with the next one.
 
 A `reload` that systemd runs next to the daemon asks for time too, but leaves the status line to the daemon,
 which could not know that it has to restore it.
+
+systemd also keeps sockets open (``FileDescriptorStoreMax=``), and passes them to the next process of the unit
+as sd_listen_fds(3) says.  `gateway.socket_store` decides which ones.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -36,10 +39,17 @@ class _Phase(Enum):
 
 
 class ServiceNotifier:
-    """Nothing here waits or raises.  ``ready_fd`` gets a newline, and is closed, when all is ready."""
+    """
+    Nothing here waits or raises.  ``ready_fd`` gets a newline, and is closed, when all is ready; ``stored``
+    names the sockets that the manager keeps already.
+    """
 
     def __init__(
-        self, notify: Notify | None = None, watchdog_seconds: float | None = None, ready_fd: int | None = None
+        self,
+        notify: Notify | None = None,
+        watchdog_seconds: float | None = None,
+        ready_fd: int | None = None,
+        stored: Iterable[str] = (),
     ) -> None:
         self._notify = notify
         self._watchdog_seconds = watchdog_seconds
@@ -49,6 +59,8 @@ class ServiceNotifier:
         self._at_work = False
         self._status = ""
         self._owed: dict[str, str] = {}
+        self.stored = set(stored)
+        self._owed_sockets: list[tuple[str, int | None]] = []  # in order; None: to be removed
 
     @property
     def is_up(self) -> bool:
@@ -103,6 +115,35 @@ class ServiceNotifier:
         if self._phase is not _Phase.STOPPING:
             self._begin(_Phase.STOPPING, {"STOPPING": "1"})
 
+    @property
+    def stores(self) -> bool:
+        """Whether there is a manager that may keep sockets; it does not say whether it does."""
+        return self._notify is not None
+
+    def store(self, name: str, descriptor: int) -> None:
+        """Have the manager keep this socket, unless it has one of this name, until `unstore`."""
+        if self.stores and name not in self.stored:
+            self._owed_sockets.append((name, descriptor))
+            self._say_of_sockets()
+
+    def unstore(self, name: str) -> None:
+        """Have the manager close what it keeps under this name."""
+        if self.stores:
+            self.stored.discard(name)
+            others = [each for each in self._owed_sockets if each[0] != name]
+            self._owed_sockets = [*others, (name, None)]
+            self._say_of_sockets()
+
+    def _say_of_sockets(self) -> None:
+        """In order, since a name may be removed and given again; what was not sent is sent later."""
+        while self._notify is not None and self._owed_sockets:
+            name, descriptor = self._owed_sockets[0]
+            if not self._notify.say(*_about_socket(name, descriptor)):
+                return
+            self._owed_sockets.pop(0)
+            if descriptor is not None:
+                self.stored.add(name)
+
     async def keep_in_touch(self, owner_lives: Callable[[], Awaitable[None]]) -> None:
         """Until cancelled.  ``owner_lives`` comes back only if the owner of the state lives."""
         if self._notify is None:
@@ -130,7 +171,7 @@ class ServiceNotifier:
     def _pause_seconds(self) -> float | None:
         """None: until something begins.  sd_watchdog_enabled(3) asks for half the time; a third is safer."""
         watched = self._watchdog_seconds / 3 if self._watchdog_seconds is not None else None
-        if self._is_idle and not self._owed:
+        if self._is_idle and not (self._owed or self._owed_sockets):
             return watched
         return min(EXTEND_EVERY_SECONDS, watched or EXTEND_EVERY_SECONDS)
 
@@ -141,6 +182,7 @@ class ServiceNotifier:
 
     def _say(self, message: dict[str, str]) -> None:
         """What was not sent goes with the next message, the last value of each key."""
+        self._say_of_sockets()
         if self._notify is None or not (message or self._owed):
             return
         whole = {key: value for key, value in self._owed.items() if key not in message} | message
@@ -151,17 +193,42 @@ class ServiceNotifier:
 _OF_THE_MOMENT = frozenset({"WATCHDOG", "EXTEND_TIMEOUT_USEC"})
 
 
-def notifier_in(environ: MutableMapping[str, str], *, ready_fd: int | None) -> ServiceNotifier:
-    """The notifier of this environment, whose variables are removed so that no child gets them."""
-    notify, watchdog_seconds = notify_in(environ), watchdog_seconds_in(environ, os.getpid())
+def _about_socket(name: str, descriptor: int | None) -> tuple[dict[str, str], tuple[int, ...]]:
+    """As in sd_notify(3).  FDPOLL=0 (from systemd 246 on): the manager need not watch it."""
+    if descriptor is None:
+        return {"FDSTOREREMOVE": "1", "FDNAME": name}, ()
+    return {"FDSTORE": "1", "FDNAME": name, "FDPOLL": "0"}, (descriptor,)
+
+
+Passed = Sequence[tuple[str, int]]
+"""Descriptors that the manager passed to this process, with their names."""
+
+
+def notifier_in(environ: MutableMapping[str, str], *, ready_fd: int | None) -> tuple[ServiceNotifier, Passed]:
+    """
+    The notifier of this environment, and what the manager passed.  The variables are removed, and no child
+    inherits the descriptors.
+    """
+    pid = os.getpid()
+    notify, watchdog_seconds = notify_in(environ), watchdog_seconds_in(environ, pid)
+    passed: list[tuple[str, int]] = []
+    for name, descriptor in passed_in(environ, pid):
+        try:
+            os.set_inheritable(descriptor, False)
+        except OSError:  # there are not as many as the variable says
+            break
+        passed.append((name, descriptor))
     forget_variables(environ)
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)  # no child may hold it open
-    return ServiceNotifier(notify, watchdog_seconds, ready_fd)
+    return ServiceNotifier(notify, watchdog_seconds, ready_fd, (name for name, _ in passed)), passed
 
 
 LONGEST_VALUE = 1000  # characters; a manager takes 4096 bytes a message
-_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_VARIABLES = (
+    *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"),
+    *("FDSTORE", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,27 +237,28 @@ class Notify:
 
     address: str
 
-    def say(self, message: Mapping[str, str]) -> bool:
-        """Whether it was taken; never waits, never raises."""
+    def say(self, message: Mapping[str, str], descriptors: Sequence[int] = ()) -> bool:
+        """Whether it was taken, with copies of these descriptors; never waits, never raises."""
         data = "\n".join(f"{key}={_one_line(value)}" for key, value in message.items())
-        return _send(self.address, data.encode(errors="replace"))
+        return _send(self.address, data.encode(errors="replace"), descriptors)
 
 
 if sys.platform == "win32":
 
-    def _send(_address: str, _data: bytes) -> bool:
+    def _send(_address: str, _data: bytes, _descriptors: Sequence[int]) -> bool:
         """Python has no AF_UNIX there, and there is no such manager."""
         return False
 
 else:
 
-    def _send(address: str, data: bytes) -> bool:
+    def _send(address: str, data: bytes, descriptors: Sequence[int]) -> bool:
         """Opened for each message: after a re-exec of the manager its socket is another one."""
         where = f"\0{address[1:]}" if address.startswith("@") else address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as way:
                 way.setblocking(False)
-                way.sendto(data, where)
+                way.connect(where)  # socket.send_fds() of Python 3.11 ignores an address
+                socket.send_fds(way, [data], descriptors) if descriptors else way.send(data)
         except OSError:
             return False
         return True
@@ -210,6 +278,22 @@ def watchdog_seconds_in(environ: Mapping[str, str], pid: int) -> float | None:
         return int(environ.get("WATCHDOG_USEC", "")) / 1e6 or None
     except ValueError:
         return None
+
+
+FIRST_PASSED = 3  # SD_LISTEN_FDS_START
+
+
+def passed_in(environ: Mapping[str, str], pid: int) -> Iterator[tuple[str, int]]:
+    """
+    The descriptors that the manager passed to this process, with their names, as sd_listen_fds_with_names(3)
+    reads it.  The count is taken on trust.
+    """
+    text = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID") != str(pid) or not (text.isascii() and text.isdigit()):
+        return
+    count, names = int(text), environ.get("LISTEN_FDNAMES", "").split(":")
+    for index in range(count):
+        yield names[index] if len(names) == count else "unknown", FIRST_PASSED + index
 
 
 def forget_variables(environ: MutableMapping[str, str]) -> None:

@@ -141,6 +141,7 @@ class DaemonParts:
             is_service=self.facts.is_service,
             notify=notify,
             watchdog_seconds=watchdog_seconds,
+            stored=tuple(self.notifier.stored),
         )
 
     async def be_copy(self, end: int) -> None:

@@ -24,6 +24,7 @@ from .api.served_models import Names
 from .auth.guard import Rules, rules_of
 from .auth.keys import Keyring
 from .relay.connections import Handshake
+from .socket_store import SocketStore
 
 if TYPE_CHECKING:
     import ssl
@@ -53,6 +54,7 @@ class Listener:
         self._plans: Sequence[LaunchPlan] = ()
         self._listening: Listening | None = None
         self.inherited: Sequence[socket.socket] = ()  # open sockets of the former program in this process
+        self.store = SocketStore()
 
     @property
     def is_open(self) -> bool:
@@ -75,7 +77,7 @@ class Listener:
 
     async def _at(self, listen: Listen) -> Listening:
         inherited, self.inherited = self.inherited, ()
-        return await listen_at(listen, self._connection, self._handshake, inherited)
+        return await listen_at(listen, self._connection, self._handshake, self.store, inherited)
 
     async def _rebuilt(self, listen: Listen) -> Listening:
         """Other hosts or another certificate at a port that cannot be had twice, not even by us."""
@@ -177,19 +179,22 @@ ACCEPT_AGAIN_SECONDS = 0.1
 
 
 class Listening:
-    """The open sockets of one address."""
+    """The open sockets of one address, each with its server; the ``store`` keeps them."""
 
     def __init__(
         self,
         servers: Sequence[asyncio.Server | TlsServer],
+        sockets: Sequence[socket.socket],
+        store: SocketStore,
         *,
         socket_file: Path | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self._servers = servers
+        self._servers, self._sockets, self._store = servers, sockets, store
         self._socket_file = socket_file
         self._file = socket_file.lstat() if socket_file else None
         self._context = context
+        store.keep(sockets)
 
     def is_in_place(self) -> bool:
         """Whether the socket's file is there, if it has one; looks at the disk."""
@@ -203,7 +208,7 @@ class Listening:
 
     @property
     def descriptors(self) -> list[int]:
-        return [each.fileno() for server in self._servers for each in server.sockets]
+        return [each.fileno() for each in self._sockets]
 
     def let_go(self) -> None:
         for server in self._servers:
@@ -211,6 +216,7 @@ class Listening:
 
     def close(self) -> None:
         """Accept no new connections; those that are open go on."""
+        self._store.drop(self._sockets)
         self.let_go()
         if self._socket_file is not None and self.is_in_place():
             self._socket_file.unlink(missing_ok=True)
@@ -226,7 +232,6 @@ class TlsServer:
         handshake: Callable[[socket.socket], Handshake],
         context: ssl.SSLContext,
     ) -> None:
-        self.sockets = (sock,)
         self._sock = sock
         self._protocol, self._handshake, self._context = protocol, handshake, context
         sock.setblocking(False)
@@ -252,55 +257,68 @@ async def listen_at(
     at: Listen,
     protocol: Callable[[], asyncio.Protocol],
     handshake: Callable[[socket.socket], Handshake],
+    store: SocketStore,
     inherited: Sequence[socket.socket] = (),
 ) -> Listening:
     """
-    With sockets that listen there already, if there are any ``inherited``.  Raises StartFailed, saying who
-    holds the port, and ConfigError for certificates that cannot be used.
+    With sockets that listen there already: those ``inherited``, if there are any, or those in the ``store``.
+    Raises StartFailed, saying who holds the port, and ConfigError for certificates that cannot be used.
     """
     loop = asyncio.get_running_loop()
     context = _tls(at) if at.tls_certificate else None
     if sys.platform != "win32" and at.host.endswith(".sock"):
-        return await _at_socket_file(Path(at.host), protocol, *inherited)
+        return await _at_socket_file(at.host, protocol, store, *inherited)
     backlog = min(BACKLOG, descriptor_limit() // 4)  # so many are accepted at once
     sockets = list(inherited)
     try:
-        for address in () if inherited else bind_addresses(at.host):
-            sockets.append(bound(address, at.port, backlog=backlog))  # noqa: PERF401 - see below
+        if not inherited:
+            addresses = bind_addresses(at.host)
+            sockets += (kept := store.claim(addresses, at.port)).values()
+            for address in addresses:
+                if address not in kept:
+                    sockets.append(bound(address, at.port, backlog=backlog))
     except OSError as error:
         for each in sockets:
             each.close()
         problem = why_not_bound(error, at.host, at.port)
         raise StartFailed(problem.message, hint=problem.hint) from error
     if context is not None:
-        return Listening([TlsServer(each, protocol, handshake, context) for each in sockets], context=context)
+        tls_servers = [TlsServer(each, protocol, handshake, context) for each in sockets]
+        return Listening(tls_servers, sockets, store, context=context)
     servers = [await loop.create_server(protocol, sock=each, backlog=backlog) for each in sockets]
-    return Listening(servers)
+    return Listening(servers, sockets, store)
 
 
 if sys.platform != "win32":
 
     async def _at_socket_file(
-        path: Path, protocol: Callable[[], asyncio.Protocol], inherited: socket.socket | None = None
+        host: str,
+        protocol: Callable[[], asyncio.Protocol],
+        store: SocketStore,
+        inherited: socket.socket | None = None,
     ) -> Listening:
-        loop = asyncio.get_running_loop()
-        if inherited is not None:
-            server = await loop.create_unix_server(protocol, sock=inherited, backlog=BACKLOG)
-            return Listening([server], socket_file=path)
+        path = Path(host)
+        sock = inherited or store.claim([host]).get(host) or _bound_at(path)
+        server = await asyncio.get_running_loop().create_unix_server(protocol, sock=sock, backlog=BACKLOG)
+        return Listening([server], [sock], store, socket_file=path)
+
+    def _bound_at(path: Path) -> socket.socket:
         problem = next(unix_socket_problem(path), None)  # and removes one that nobody listens on
         if problem is not None:
             raise StartFailed(problem.message, hint=problem.hint)
         mask = os.umask(0o117)  # for its user and group
+        sock = socket.socket(socket.AF_UNIX)
         try:
-            server = await loop.create_unix_server(protocol, path, backlog=BACKLOG)
+            sock.bind(str(path))
         except OSError as error:
+            sock.close()
             raise StartFailed(
                 f"{path} cannot be listened on: {error.strerror or error}.",
                 hint="Choose another listen.host; the path of a socket has some 100 characters at most.",
             ) from error
         finally:
             os.umask(mask)
-        return Listening([server], socket_file=path)
+        return sock
 
 
 def _tls(at: Listen) -> ssl.SSLContext:

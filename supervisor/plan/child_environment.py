@@ -20,7 +20,9 @@ SCRUBBED: tuple[str, ...] = (
     "NOTIFY_SOCKET",  # the service manager speaks with the daemon, not with the server
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
+    "FDSTORE",
     "LISTEN_PID",
+    "LISTEN_PIDFDID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "INVOCATION_ID",

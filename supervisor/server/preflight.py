@@ -164,6 +164,13 @@ def why_not_bound(error: OSError, host: str, port: int) -> Diagnosis:
     """In words: who holds the port, or what is wrong with the address."""
     if error.errno == errno.EADDRINUSE:
         owner = who_listens(port)
+        if owner is not None and owner.name == "systemd":
+            return Diagnosis(
+                "port-taken",
+                f"Port {port} is taken by {owner}, for a service that is down or for a socket unit.",
+                "goss-supervisor service start, or service stop, if the service is ours.  Or choose another "
+                "listen.port.",
+            )
         who, kill = (
             (f"{owner}: {owner.command}", f" (kill {owner.pid})") if owner else ("another program.", "")
         )
@@ -206,21 +213,25 @@ def unix_socket_problem(path: Path) -> Iterator[Diagnosis]:
         )
     elif path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
         yield Diagnosis("bad-host", f"{path} exists and is not a socket.", "Choose another listen.host.")
-    elif path.exists() and _somebody_listens(path):
+    elif path.exists() and somebody_listens_at(str(path)):
         yield Diagnosis(
-            "port-taken", f"Another program listens on {path}.", "Stop it, or choose another listen.host."
+            "port-taken",
+            f"Another program listens on {path}.",
+            "Stop it (after a crash it may be systemd, for our service: goss-supervisor service stop), or "
+            "choose another listen.host.",
         )
     else:
         path.unlink(missing_ok=True)
 
 
-def _somebody_listens(path: Path) -> bool:
+def somebody_listens_at(path: str) -> bool:
+    """Whether this path leads to a socket that accepts clients."""
     if sys.platform == "win32":
         answer = errno.ECONNREFUSED
     else:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
             attempt.setblocking(False)  # a listener whose queue is full answers EAGAIN at once
-            answer = attempt.connect_ex(str(path))
+            answer = attempt.connect_ex(path)
     return answer not in {errno.ECONNREFUSED, errno.ENOENT}  # too busy to answer is not stale
 
 

@@ -120,6 +120,7 @@ def _service(request: ServiceRequest, facts: Facts) -> Iterator[str]:
     yield "WatchdogSec=30"
     yield "KillMode=process"  # a daemon that is killed leaves its servers to the one that comes next
     yield f"ExecStopPost=-{command_line(('/bin/sh', '-c', _END_WHAT_IS_LEFT, *request.reload[:-1], 'stop'))}"
+    yield "FileDescriptorStoreMax=64"  # the gateway's sockets; clients wait in them until it is back
     yield "OOMPolicy=continue"  # else llama-server's death of memory would be ours too
     yield "LimitMEMLOCK=infinity"  # for mlock: true
     yield "LimitNOFILE=65536"

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import psutil
@@ -23,6 +23,7 @@ from supervisor.daemon.service_notify import (
     ServiceNotifier,
     notifier_in,
     notify_in,
+    passed_in,
     watchdog_seconds_in,
     with_notify_progress,
 )
@@ -74,7 +75,7 @@ def daemon(played, tmp_path, asked, *, preload=True, **orders):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={"PATH": os.environ["PATH"], "GOSS_SUPERVISOR_HOME": str(tmp_path / "home"), **played.env},
-        pass_fds=[fd for fd in [orders.get("ready_fd")] if fd is not None],
+        pass_fds=[*played.stored.values(), *(fd for fd in [orders.get("ready_fd")] if fd is not None)],
     )
     try:
         process.stdin.write(json.dumps({"foreground": True, "plan": to_json(asked), **orders}).encode())
@@ -482,7 +483,10 @@ def test_an_address_that_is_none_is_no_manager(address):
 
 
 def test_what_the_environment_says_of_the_manager_is_said_to_nobody_else():
-    environ = {"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "PATH": "/bin"}
+    of_the_manager = (
+        "NOTIFY_SOCKET WATCHDOG_USEC WATCHDOG_PID FDSTORE LISTEN_FDS LISTEN_FDNAMES LISTEN_PID LISTEN_PIDFDID"
+    )
+    environ = dict.fromkeys(of_the_manager.split(), "1") | {"PATH": "/bin"}
     notifier_in(environ, ready_fd=None)
     assert environ == {"PATH": "/bin"}
 
@@ -510,6 +514,53 @@ def test_what_a_full_queue_did_not_take_is_said_later_and_only_the_last_of_it(ma
     manager.rest()
     it.status("third")
     assert manager.rest() == [{"READY": "1", "STATUS": "third"}]
+
+
+def test_a_socket_that_a_full_queue_did_not_take_is_stored_later(manager):
+    it, filler = ServiceNotifier(Notify(manager.address)), Notify(manager.address)
+    while filler.say({"STATUS": "of somebody else"}):
+        pass
+    with socket.socket() as one:
+        it.store("given up", one.fileno())
+        it.unstore("given up")
+        it.store("kept", one.fileno())
+        assert it.stored == set()
+        manager.rest()
+        it.status("up")
+        heard = manager.rest()
+    assert heard == [
+        {"FDSTOREREMOVE": "1", "FDNAME": "given up"},
+        {"FDSTORE": "1", "FDNAME": "kept", "FDPOLL": "0"},
+        {"STATUS": "up"},
+    ]
+    assert it.stored == manager.stored.keys() == {"kept"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({}, [("a", 3), ("b", 4)]),
+        ({"LISTEN_PID": "8"}, []),
+        ({"LISTEN_PID": ""}, []),
+        ({"LISTEN_FDS": "-1"}, []),
+        ({"LISTEN_FDS": "two"}, []),
+        ({"LISTEN_FDS": ""}, []),
+        ({"LISTEN_FDS": "1"}, [("unknown", 3)]),
+        ({"LISTEN_FDNAMES": ""}, [("unknown", 3), ("unknown", 4)]),
+    ],
+)
+def test_what_the_manager_passed_is_read_as_it_means_it(changed, found):
+    environ = {"LISTEN_PID": "7", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:b"} | changed
+    assert list(passed_in(environ, 7)) == found
+
+
+def test_a_count_beyond_what_was_passed_ends_at_the_last_descriptor():
+    here = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(2**40), "LISTEN_FDNAMES": "a"}
+    with ExitStack() as gap:
+        _, passed = notifier_in(here, ready_fd=None)
+        gap.enter_context(socket.socket())
+    assert len(passed) < 1000
+    assert here == {}
 
 
 def test_the_phases_are_told_once_each_and_only_where_they_belong(manager):

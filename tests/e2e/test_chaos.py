@@ -15,7 +15,7 @@ from .conftest import BUILT
 # Of each kind one; `bench/chaos.py --minutes 10` draws from all.
 DRAWN = (
     "gets SIGKILL",
-    "is killed, and its record names a stranger",
+    "is killed, and its record names another program's process",
     "loses its runtime folder",
     "has a full disk when a server dies",
     "`load --alone` evicts the others",
@@ -36,3 +36,6 @@ def test_faults_at_random_break_nothing_silently_and_leave_nothing():
     assert report.is_well, report.document()
     assert sum(report.faults.values()) == len(report.faults) == len(faults) >= len(DRAWN) - 1
     assert report.recoveries
+    assert "ConnectionRefusedError" not in report.document()["broken_by"], (
+        "no client waited for the next daemon"
+    )

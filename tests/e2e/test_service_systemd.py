@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from supervisor.model.demo import DEMO_ANSWER
 from supervisor.service.account import existing_groups
 from supervisor.service.systemd import GPU_GROUPS, NOTIFY_RELOAD
 
-from .conftest import BUILT, until
+from .conftest import BUILT, PATIENCE, until
+from .gateway_load import CHAT, QUESTION
 from .systemd_machine import GPU, HOME, UNIT, USER, Machine, goss, why_not
 
 PROJECT = Path(__file__).parents[2]
@@ -49,6 +51,7 @@ pathlib.Path("{HOME}/downloaded").touch()
 """
 INSTALL = ("service", "install", "--system", "--profile", "night", "--run-as", "root")
 START_LIMIT = 5  # as in the unit
+PORT = 8080  # the default
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +213,93 @@ def test_a_daemon_that_is_killed_or_hangs_comes_back_and_takes_its_engine_over(s
     assert at_ready(service)["server"]["state"] == "ready"
     assert service.status()["server"]["pid"] == engine
     assert service.processes() == 2  # a daemon and its engine
+    assert answers(service)
+
+
+CLIENT = f"""
+import http.client, json, pathlib, sys, time
+body, port = json.dumps({QUESTION!r}), int(sys.argv[1])
+over = pathlib.Path(sys.argv[2])
+while not over.exists():
+    began = time.monotonic()
+    try:
+        asked = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        asked.request("POST", {CHAT!r}, body, {{"Content-Type": "application/json"}})
+        answer = asked.getresponse()
+        became = "whole" if {DEMO_ANSWER!r} in answer.read().decode() else str(answer.status)
+        asked.close()
+    except Exception as error:
+        became = type(error).__name__
+    print(json.dumps([became, time.monotonic() - began]), flush=True)
+    time.sleep(0 if became == "whole" else 0.1)
+"""
+"""A client with a connection for each request; it prints what became of each, and after how many seconds."""
+CONNECT = f"import socket; socket.create_connection(('127.0.0.1', {PORT}), 60)"
+
+
+@contextmanager
+def clients(machine: Machine, count: int = 3):
+    """They ask without pause; gives a list that has what became of each request when they have ended."""
+    (machine.root / "test" / "client.py").write_text(CLIENT)
+    over = machine.root / "test" / "over"
+    asked: list[tuple[str, float]] = []
+    words = (sys.executable, "/run/test/client.py", str(PORT), "/run/test/over")
+    processes = [machine.begin(*words) for _ in range(count)]
+    try:
+        for each in processes:
+            assert json.loads(each.stdout.readline())[0] == "whole"
+        yield asked
+    finally:
+        over.touch()
+        for each in processes:
+            asked += [tuple(json.loads(line)) for line in each.communicate(timeout=PATIENCE)[0].splitlines()]
+        over.unlink()
+
+
+def test_clients_are_not_refused_while_a_killed_daemon_comes_back_but_wait(service):
+    pid = service.show("MainPID")
+    with clients(service) as asked:
+        service.kill("KILL", pid)
+        back_after(service, pid)
+        assert answers(service)
+    became = Counter(what for what, _ in asked)
+    assert "ConnectionRefusedError" not in became
+    assert became.total() - became["whole"] <= 3, became  # what was under way, or on its way
+    longest = max(seconds for what, seconds in asked if what == "whole")
+    print(f"{became}, the longest wait {longest:.2f} s")
+    assert "the service manager has kept" in logged(service)
+
+
+def test_while_a_stop_lets_a_request_end_others_are_refused_and_nothing_is_kept(service):
+    asked, engine = ask_a_frozen_engine(service)
+    service.run("systemctl", "stop", "--no-block", UNIT)
+    refused = until(lambda: service.run(sys.executable, "-c", CONNECT, code=None).stderr)
+    assert "ConnectionRefusedError" in refused
+    assert service.shows("ActiveState", "NFileDescriptorStore") == {
+        "ActiveState": "deactivating",
+        "NFileDescriptorStore": "0",
+    }
+    service.kill("CONT", engine)
+    assert DEMO_ANSWER in asked.communicate(timeout=PATIENCE)[0]
+
+
+def test_the_manager_keeps_one_socket_over_kills_and_upgrades(service):
+    for _ in range(2):
+        pid = service.show("MainPID")
+        service.kill("KILL", pid)
+        back_after(service, pid)
+        service.goss("upgrade-daemon")
+        assert service.show("NFileDescriptorStore") == "1"
+    assert answers(service)
+
+
+def test_a_start_by_hand_while_systemd_keeps_the_port_says_so(service, slow_to_try_again):
+    service.kill("KILL", service.show("MainPID"))
+    until(lambda: service.show("SubState").startswith("auto-restart"))
+    refused = service.goss("start", "--profile", "night", "--detach", code=10)
+    assert f"Port {PORT} is taken by systemd (pid 1)" in refused.stderr
+    assert "goss-supervisor service start" in refused.stderr
+    service.goss("service", "start", "--system")
     assert answers(service)
 
 

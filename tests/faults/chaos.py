@@ -12,12 +12,14 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from ..fakes.manager import FakeManager
 from .fault import Fault
 from .ground import NAMES, Ground
 from .load import Asked
@@ -132,7 +134,7 @@ def run(
     lives long enough to be seen growing.
     """
     report, chance = Report(seed), random.Random(seed)
-    with Ground.fresh(root) as ground:
+    with Ground.fresh(root) as ground, FakeManager(root, abstract=True) as ground.manager:
         ground.small_disk()
         ground.stranger()
         ground.serve(NAMES)
@@ -163,7 +165,10 @@ def _inject(
         fault.inject(ground, chance)
     except Exception:  # noqa: BLE001 - the daemon may be gone by an earlier fault: what counts is the recovery
         say(f"  not injected: {name}: {traceback.format_exc(limit=-1).splitlines()[-1]}")
-    if chance.random() >= OVERLAP:
+    if chance.random() < OVERLAP:
+        with suppress(Exception):  # then the next recovery tells
+            ground.revive()  # as its manager, at once
+    else:
         _recover(ground, time.monotonic(), name, report)
         say(f"{ground.took or -1:6.2f} s  {name}")
 

@@ -22,9 +22,10 @@ import psutil
 from supervisor.errors import NotRunning, SupervisorError
 from supervisor.model import demo
 
-from ..e2e.conftest import BUILT, Home, free_port, is_free
+from ..e2e.conftest import BUILT, Home, free_port, is_free, until
 from ..e2e.gateway_load import demo_profile
 from ..fakes.binaries import fake_server
+from ..fakes.manager import FakeManager
 from .bystander import Bystander
 from .load import HUNG_SECONDS, Load, Question, ask, questions_of
 
@@ -45,9 +46,13 @@ def answer_of(name: str) -> str:
 
 @dataclass
 class Ground(Home):
-    """``names`` are the models that clients ask for; the first one is the main server's."""
+    """
+    ``names`` are the models that clients ask for; the first one is the main server's.  With a ``manager`` the daemon
+    is started as systemd does it, with the sockets that the last one left open.
+    """
 
     names: Sequence[str] = NAMES[:1]
+    manager: FakeManager | None = None
     strangers: list[Bystander] = field(default_factory=list)
     took: float | None = None  # seconds until all was well again, where that was measured
     after: ExitStack = field(default_factory=ExitStack)  # what is undone once its daemon has ended
@@ -95,11 +100,37 @@ class Ground(Home):
 
     def up(self) -> None:
         """What a service manager and its people do: start a daemon that is gone, load a model that was stopped."""
-        if not self.is_there():
-            self.run("start", "--profile", self.names[0], "--detach", timeout=HUNG_SECONDS)
+        self.revive()
         for each in self.status()["servers"]:
             if each["state"] in {"stopped", "failed"}:
                 self.run("load", each["profile"], code=None, timeout=HUNG_SECONDS)
+
+    def revive(self) -> None:
+        """Start a daemon that is gone."""
+        if not self.is_there():
+            if self.manager is None:
+                self.run("start", "--profile", self.names[0], "--detach", timeout=HUNG_SECONDS)
+            else:
+                self._start_by(self.manager)
+
+    def _start_by(self, manager: FakeManager) -> None:
+        manager.rest()
+        process = subprocess.Popen(
+            manager.command(*self.command("start", "--profile", self.names[0])),
+            env=self.env | manager.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=tuple(manager.stored.values()),
+            start_new_session=True,
+        )
+        self.started.append(process)
+
+        def is_ready() -> bool:
+            assert process.poll() is None, f"start ended with {process.returncode}"
+            return any("READY" in message for message in manager.rest())
+
+        until(is_ready, "start does not become ready")
 
     def load(self, workers: int = 6, seed: int = 0) -> Load:
         return Load(self.port, {name: questions_of(answer_of(name)) for name in self.names}, workers, seed)
@@ -145,6 +176,8 @@ class Ground(Home):
         """Until each model answers whole again: how long that took since this moment, kept as ``took``."""
         self.took = None
         for name in self.names:
+            with suppress(SupervisorError):
+                self.revive()  # clients that wait for it are not refused
             while (became := self.ask(name)) != "whole":
                 assert time.monotonic() - since < seconds, f"{name} after {seconds:.0f} s: {became}"
                 with suppress(SupervisorError):

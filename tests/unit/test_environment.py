@@ -30,6 +30,8 @@ def environment(base, env=(), secrets=()):
         "NOTIFY_SOCKET",
         "WATCHDOG_USEC",
         "LISTEN_FDS",
+        "LISTEN_PIDFDID",
+        "FDSTORE",
         "INVOCATION_ID",
         "JOURNAL_STREAM",
     ],
