@@ -124,7 +124,7 @@ class Shortage:
     pinned: tuple[str, ...]
 
     def __str__(self) -> str:
-        if self.usable_bytes == BYTES_OF_ONE_USER:
+        if self.usable_bytes == BYTES_OF_ONE_USER and self.pinned:
             return f"{self.pool} for itself, which {', '.join(self.pinned)} uses and is pinned"
         needed, usable = in_gib(self.needed_bytes), in_gib(max(self.usable_bytes, 0))
         text = f"{needed} of {self.pool}, where {usable} may be used"

@@ -232,6 +232,31 @@ def fetched(tmp_path: Path) -> tuple[Path, Path]:
     return root, source
 
 
+def macros(major: str, minor: str, *more: str, machine: str = "x86_64") -> list[str]:
+    """As GCC and Clang predefine them."""
+    values = [f"__GNUC__ {major}", f"__GNUC_MINOR__ {minor}", f"__{machine}__ 1", *more]
+    return [f"#define {each}" for each in values]
+
+
+@pytest.mark.parametrize(
+    ("compiler", "breaks"),
+    [
+        (macros("12", "2"), True),
+        (macros("11", "4"), True),
+        (macros("13", "2"), True),
+        (macros("12", "4"), False),
+        (macros("13", "3"), False),
+        (macros("10", "2"), False),  # knows no AMX
+        (macros("14", "1"), False),
+        (macros("4", "2", "__clang__ 1"), False),
+        (macros("12", "2", machine="aarch64"), False),
+        ([], False),  # not asked, or another compiler
+    ],
+)
+def test_amx_is_left_out_where_gcc_compiles_it_wrongly(compiler: list[str], breaks: bool) -> None:
+    assert compiled.breaks_amx("\n".join(compiler)) == breaks
+
+
 @posix
 def test_a_compile_configures_builds_and_keeps_only_the_programs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -245,7 +270,7 @@ def test_a_compile_configures_builds_and_keeps_only_the_programs(
         f'if [ "$1" = --build ]; then echo "[ 50%] Building"; mkdir -p "$2/bin"; cp "{made}" "$2/bin/"; '
         f'touch "$2/bin/libllama.so.0.6.0"; ln -s libllama.so.0.6.0 "$2/bin/libllama.so.0"; fi\n',
     )
-    script(tools / "c++", "")
+    script(tools / "c++", "".join(f"echo '{each}'\n" for each in macros("12", "2")))
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     monkeypatch.setattr(compiled, "NEEDED_BYTES", 1)
 
@@ -255,6 +280,7 @@ def test_a_compile_configures_builds_and_keeps_only_the_programs(
     assert f"-S {source}" in configure
     assert "-DLLAMA_BUILD_NUMBER=11434" in configure
     assert "-DLLAMA_USE_PREBUILT_UI=OFF" in configure
+    assert "-DCMAKE_CXX_FLAGS=-mno-amx-tile" in configure
     assert "--target llama-server" in build
     assert {file.name for file in root.iterdir()} == {"bin", "install.json", "install.log"}
     assert (root / "bin" / "libllama.so.0").is_symlink()

@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,7 +116,14 @@ class _Compile:
         number = (f"-DLLAMA_BUILD_NUMBER={self.number}", "-DLLAMA_BUILD_COMMIT=unknown")
         rpath = _RPATH.get(sys.platform)
         beside = (f"-DCMAKE_INSTALL_RPATH={rpath}", "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON") if rpath else ()
-        return (*BASE, *FLAVOURS[self.flavour], *number, *beside)
+        return (*BASE, *FLAVOURS[self.flavour], *number, *beside, *self._without_amx())
+
+    def _without_amx(self) -> tuple[str, ...]:
+        """Where an engine from this compiler would die of SIGILL at its first token, on a CPU with AMX."""
+        if not breaks_amx(_predefined()):
+            return ()
+        self.progress.step("leaving out AMX, which this version of GCC compiles wrongly")
+        return tuple(f"-DCMAKE_{language}_FLAGS=-mno-amx-tile" for language in ("C", "CXX"))
 
     def _build(self) -> None:
         self.progress.step(f"compiling llama.cpp b{self.number} ({self.flavour})")
@@ -153,6 +161,30 @@ class _Compile:
     def _listen(self, line: str) -> None:
         fraction, detail = parse_progress(line)
         self.progress.update(fraction, detail)
+
+
+def _predefined() -> str:
+    """The macros of the C++ compiler that cmake takes; "" where it is not GCC or Clang."""
+    compiler = (os.environ.get("CXX") or "c++").split()
+    try:
+        command = [*compiler, "-x", "c++", "-dM", "-E", os.devnull]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def breaks_amx(macros: str) -> bool:
+    """
+    Whether the compiler with these predefined macros drops what ``_tile_loadconfig`` reads: GCC 11.0 to 11.4,
+    12.0 to 12.3 and 13.0 to 13.2 (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=114098).
+    """
+    found = dict(re.findall(r"^#define (\w+) (\S+)$", macros, re.MULTILINE))
+    if "__x86_64__" not in found or "__clang__" in found:
+        return False
+    return int(found["__GNUC_MINOR__"]) < _AMX_MENDED.get(int(found["__GNUC__"]), 0)
+
+
+_AMX_MENDED = {11: 5, 12: 4, 13: 3}  # the first minor version of each
 
 
 def parse_progress(line: str) -> tuple[float | None, str]:
