@@ -54,7 +54,7 @@ def open_(*, chat: bool) -> None:
     click.echo(url)
     address = f"{url}#code={code}" if code else url
     if not webbrowser.open(address):
-        good = " The code in it is good once, for a minute." if code else ""
+        good = " Its code works once, for a minute." if code else ""
         raise SupervisorError("There is no browser here.", hint=f"Open {address} yourself.{good}")
 
 

@@ -32,7 +32,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "client-config": ("client_config", "Print the settings for Cline, Codex, openai and others."),
     },
     "Use the model": {
-        "chat": ("chat", "Talk with the running model."),
+        "chat": ("chat", "Chat with the running model."),
         "ask": ("ask", "Ask the running model one question."),
         "open": ("about:open_", "Open the page that shows what runs."),
     },
@@ -43,7 +43,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "rm": ("model:remove_command", "Delete a downloaded model."),
         "model": ("model", "List, download, show, verify and remove models."),
     },
-    "Servers that run": {
+    "Running servers": {
         "restart": ("control_commands", "Restart a server with its profile as it is now."),
         "switch": (
             "control_commands",

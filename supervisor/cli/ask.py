@@ -194,7 +194,7 @@ def chat_server(paths: Paths, model: str | None) -> ChatServer:
     if model and not is_known and not (peers and _is_at_peer(running, model, peers)):
         others = others_of(peers, down)
         raise NotFound(
-            f"No model that is served here is called {model}: there is {', '.join(sorted(names))}{others}.",
+            f"No model called {model} is served here: there is {', '.join(sorted(names))}{others}.",
             hint=f"goss-supervisor run {model}, or goss-supervisor load {model}",
         )
     plan = running.get("plan") or {}
@@ -348,7 +348,7 @@ def _session(server: ChatServer) -> requests.Session:
     if server.url.startswith("unix:"):
         path = server.url.removeprefix("unix://")
         raise NetworkError(
-            f"The server listens on the Unix socket {path}, and ask speaks to hosts and ports only.",
+            f"The server listens on the Unix socket {path}, but ask needs a host and a port.",
             hint=f"curl --unix-socket {path} http://localhost/v1/models",
         )
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)

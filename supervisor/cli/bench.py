@@ -116,14 +116,14 @@ _svg_option = click.option(
     type=click.Choice(list(SCENARIOS)),
     help=f"What to measure; can be given several times. {_ABOUT}. Default: chat.",
 )
-@click.option("--prompt", type=_Numbers(1), default=(), help="Measure prompts of so many tokens.")
+@click.option("--prompt", type=_Numbers(1), default=(), help="Measure prompts of this many tokens.")
 @click.option("--depth", type=_Numbers(0), default=(), help="Tokens in the cache before the prompt.")
 @click.option("--answer", type=_Numbers(1), default=(), help="Tokens to generate.")
 @click.option("--clients", type=_Numbers(1), default=(), help="Clients that ask at the same time.")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),
-    help="Start no new row of a profile after this time; a row takes three runs.",
+    help="Start no new workload of a profile after this time; each takes at least three runs.",
 )
 @click.option("--polite", is_flag=True, help="Give way to the requests of others; else they wait.")
 @json_option
@@ -143,10 +143,10 @@ def bench(
     """
     Measure how fast profiles are on this machine, as their clients see it.
 
-    Without a NAME it is the main server's profile, else the one that start would choose.  A profile that is
-    not loaded is loaded for this, and all is as before at the end.  --prompt, --depth, --answer and --clients
-    measure every combination of their values in place of a scenario.  The result is kept: bench ls, bench
-    show, bench compare.
+    Without a NAME, bench takes the main server's profile, else the one that start would choose.  It loads a
+    profile that is not loaded, and puts everything back at the end.  --prompt, --depth, --answer and
+    --clients measure every combination of their values in place of a scenario.  bench ls, show and compare
+    use the results.
     """
     if context.invoked_subcommand is not None:
         return
@@ -225,8 +225,7 @@ def compare_command(first: str, second: str, *, as_json: bool, svg: Path | None)
     Compare two results by their ratio and its 95 % interval.
 
     The ratio is the second one's figure divided by the first one's.  A profile's name means its last result.
-    Only the same workloads are compared.  Where the interval
-    includes 1, no difference was seen.
+    It compares only the same workloads.  If the interval includes 1, it saw no difference.
     """
     one, two = _history().find(first), _history().find(second)
     pairs = matched(one, two)
@@ -255,7 +254,7 @@ def remove_command(ids: tuple[str, ...]) -> None:
 
 def _check(*, as_json: bool, as_csv: bool) -> None:
     if as_json and as_csv:
-        raise UsageError("--json and --csv are two forms of the same: give one of them.")
+        raise UsageError("--json and --csv exclude each other.", hint="Choose one of them.")
 
 
 def _all_results() -> list[BenchResult]:

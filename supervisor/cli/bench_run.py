@@ -169,7 +169,7 @@ def _rows(
         share = max(0.0, end - time.monotonic()) / (len(asked) - number) if end else Until().seconds
         label = bench_tables.row_label(BenchRow(scenario, Measured(workload, ())))
         if not share and number:
-            progress.step(f"the time is up, so this was left out: {label}")
+            progress.step(f"the time is up; left out: {label}")
             continue
         progress.update(None, f"{label}: warming up")
         until, found = Until(seconds=share), Measured(workload, ())

@@ -43,7 +43,7 @@ Ctrl+C stops an answer.  A \\ at the end of a line continues it; {_QUOTES} begin
 @chat_options
 def chat(**wishes: Any) -> None:  # noqa: ANN401 - see ChatWishes
     """
-    Talk with the running model; it sees the whole conversation.
+    Chat with the running model; it sees the whole conversation.
 
     /clear starts a new conversation, /bye or Ctrl+D leaves, Ctrl+C stops an answer.  A backslash at the end
     of a line continues the input on the next one; three double quotes begin and end input of several lines.
@@ -104,7 +104,7 @@ def _make_it_run(
         return
     if settings:
         raise UsageError(
-            "--set is for a start, and a server runs already.", hint="goss-supervisor restart --set …"
+            "--set is for a start, but a server runs already.", hint="goss-supervisor restart --set …"
         )
     plan = running["plan"] or {}
     if profile is not None and profile not in {running["profile"], *plan.get("aliases", ())}:
@@ -131,7 +131,7 @@ def converse(paths: Paths, wishes: ChatWishes) -> None:
     server = chat_server(paths, wishes.model)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("chat needs a terminal.", hint="goss-supervisor ask reads standard input.")
-    note = "  It is a base model: it continues a text, and answers nothing." if server.is_base else ""
+    note = "  A base model continues text, and does not answer questions." if server.is_base else ""
     click.echo(f"Ctrl+D leaves, Ctrl+C stops an answer, /help shows the rest.{note}", err=True)
     history = _History(chat_history_file(paths))
     conversation = _Conversation(server, wishes)

@@ -86,7 +86,7 @@ def _target(paths: Paths, profile: str | None) -> ClientEndpoint:
 def _checked(key_env: str | None) -> str | None:
     """The variable; "" for none wanted.  Raises UsageError, which does not repeat what may be a key."""
     if key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key_env):
-        problem = "--key wants the name of the environment variable that holds the key, not the key."
+        problem = "--key takes the name of the environment variable that holds the key, not the key."
         raise UsageError(problem, hint=f"--key {KEY_ENV}")
     return "" if key_env == "none" else key_env
 

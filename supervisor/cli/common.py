@@ -108,11 +108,11 @@ def show_default_profile(paths: Paths) -> Fit:
 
 def worker_options(function: Function) -> Function:
     """Adds ``listen``, ``devices`` and ``memory``: texts, or None."""
-    about = "The private address that the other computer reaches this one by; the port is 50052 without one."
+    about = "The private address by which the other computer reaches this one; the default port is 50052."
     listen = click.option("--listen", metavar="ADDRESS", help=about)
-    about = "Which devices to lend: CUDA0,CUDA1, or CPU.  Default: all GPUs; without one, the main memory."
+    about = "Which devices to lend: CUDA0,CUDA1, or CPU. Default: all GPUs; without one, the main memory."
     devices = click.option("--devices", metavar="NAMES", help=about)
-    about = "The most that each device lends (12GiB), if the build has an option for it.  Default: all."
+    about = "The most that each device lends (12GiB), if the build has an option for it. Default: all."
     return listen(devices(click.option("--memory", metavar="SIZE", help=about)(function)))
 
 
@@ -130,7 +130,7 @@ def settings_of_worker(
     elif not _says_where(paths, found):
         from ..prepare.machine_checks import private_hint  # noqa: PLC0415 - YAML: only here
 
-        missing = "A worker needs the address that the other computer reaches it by: --listen."
+        missing = "A worker needs the address by which the other computer reaches it: --listen."
         raise UsageError(missing, hint=private_hint())
     return found
 

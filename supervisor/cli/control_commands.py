@@ -120,7 +120,7 @@ def _running(paths: Paths, name: str | None = None) -> client.Message:
 
 
 def _older_version() -> SupervisorError:
-    return SupervisorError("The daemon that runs is of an older version.", hint=ANOTHER_VERSION)
+    return SupervisorError("The running daemon is of an older version.", hint=ANOTHER_VERSION)
 
 
 def _servers(paths: Paths) -> list[dict[str, Any]]:
@@ -138,7 +138,7 @@ def _servers(paths: Paths) -> list[dict[str, Any]]:
 def _show_what_stays(running: Mapping[str, Any], found: Preparation) -> None:
     own, at = found.listen, running["listen"]
     if own is not None and (own.host, own.port) != (at["host"], at["port"]):
-        stays = f"clients still come in at {at['host']} port {at['port']}, as {at['profile']} says"
+        stays = f"clients still use {at['host']} port {at['port']}, as {at['profile']} says"
         other = f"for {own.host} port {own.port}: goss-supervisor stop, then start {own.profile}"
         click.echo(f"note: {stays}; {other}", err=True)
 
@@ -161,7 +161,7 @@ def load(
     """
     paths = Paths.from_environment()
     if alone and no_evict:
-        raise UsageError("--alone unloads all others, and --no-evict none.")
+        raise UsageError("--alone unloads all others, --no-evict none.")
     if name is None or (not by_request and _has(paths, name)):
         request: dict[str, Any] = {"op": "load", "server": name, "alone": alone, "evicts": not no_evict}
         return _follow(request, f"loading {name or 'the model'}", as_json=as_json)

@@ -234,7 +234,7 @@ def _why(reasons: tuple[str, ...]) -> str:
 def _advice(hardware: Hardware) -> Iterator[str]:
     closed = dict.fromkeys(node.path for gpu in hardware.gpus for node in gpu.nodes if not node.may_open)
     if closed:
-        yield f"note: you may not open {', '.join(closed)}: no engine can use a GPU through that."
+        yield f"note: you may not open {', '.join(closed)}, so no engine can use that GPU."
     if any(path.startswith(("/dev/dri/", "/dev/kfd")) for path in closed):
         yield "hint: sudo usermod -aG render,video $USER, then log in again"
 

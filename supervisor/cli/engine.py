@@ -46,7 +46,7 @@ _profile_option = profile_option(
 
 def _tag(_: click.Context, __: click.Parameter, tag: str | None) -> str | None:
     if tag is not None and number(tag) is None:
-        raise click.BadParameter(f"{tag} is no tag of llama.cpp; one looks like b11429.")
+        raise click.BadParameter(f"{tag} is not a llama.cpp tag; one looks like b11429.")
     return tag
 
 
@@ -117,10 +117,10 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
     """
     Update to the channel's newest build; go back if it is worse.
 
-    The new build is tested while the old one keeps running.  Then the main server is switched to it.  If it
-    does not become ready, or generates less than 90 % of the tokens per second, it goes back to the old
-    build. Then the other servers of the channel follow one by one, and those that are idle are measured
-    too; if one of them fails or is slower, all go back.
+    The new build is tested while the old one keeps running.  Then the main server switches to it, and back if
+    it does not become ready, or generates less than 90 % of the tokens per second.  The other servers of the
+    channel follow one by one, and those that are idle are measured too; if one fails or is slower, all go
+    back.
     """
     try:
         return _update(profile, check=check, quiet=quiet, as_json=as_json)

@@ -71,7 +71,7 @@ def welcome(
     from ..prepare.prepare import estimate  # noqa: PLC0415 - the same
 
     hardware = hardware_of(paths)
-    with waiting("asking what there is to download"):
+    with waiting("looking up what to download"):
         expected = estimate(default.name, settings, paths, hardware)
     for line in _lines(hardware, expected):
         click.echo(line, err=True)
@@ -178,7 +178,7 @@ def _agree(name: str, expected: Estimate, command: str, *, yes: bool) -> None:
             raise click.exceptions.Exit(EXIT_DECLINED)
     elif _is_large(expected):
         raise UsageError(
-            f"{name} has {amount} to download, and there is no terminal to ask on.",
+            f"{name} needs a download of {amount}, and there is no terminal to ask on.",
             hint=f"goss-supervisor {command} --yes, or goss-supervisor {command} --profile {name}",
         )
 
@@ -207,6 +207,6 @@ def try_address(profile: Profile) -> None:
         from ..server.preflight import why_not_bound  # noqa: PLC0415 - every start comes by, few are refused
 
         problem = why_not_bound(error, listen.host, listen.port)
-        other = f" For this once: goss-supervisor start {profile.name} --set listen.port={listen.port + 1}"
+        other = f" Just this once: goss-supervisor start {profile.name} --set listen.port={listen.port + 1}"
         is_about_port = problem.kind in {"port-taken", "port-forbidden"}
         raise StartFailed(problem.message, hint=problem.hint + other * is_about_port) from error

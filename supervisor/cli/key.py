@@ -48,12 +48,12 @@ _name_argument = click.argument("name", shell_complete=completer(_names))
 
 
 _OPTIONS = (
-    click.option("--models", metavar="A,B", help="Only these models; all is no limit."),
-    click.option("--rate", metavar="N/min", help="So many requests in a time: 60/min; none is no limit."),
+    click.option("--models", metavar="A,B", help="Only these models; all for no limit."),
+    click.option("--rate", metavar="N/min", help="At most this many requests: 60/min; none for no limit."),
     click.option(
-        "--tokens-per-day", metavar="N", help="Tokens in and out on a local calendar day; none is no limit."
+        "--tokens-per-day", metavar="N", help="Tokens in and out on a local calendar day; none for no limit."
     ),
-    click.option("--expires", metavar="WHEN", help="30d, 12h, or a last day: 2026-12-31; none is no limit."),
+    click.option("--expires", metavar="WHEN", help="30d, 12h, or a last day: 2026-12-31; none for no limit."),
 )
 _EXPIRY_HELP = "30d, 12h, or a last day: 2026-12-31"
 _FROM_NOW = re.compile(r"([1-9]\d{0,4})([dh])")
@@ -144,12 +144,12 @@ def add(name: str, scope: KeyScope, *, as_json: bool, **limit_words: str | None)
     else:
         click.echo(secret)
     click.echo(
-        f"The key {name} ({scope}) is shown this once: only its hash is kept. "
+        f"The key {name} ({scope}) is shown only now, since only its hash is kept. "
         "Clients send it as Authorization: Bearer KEY, or as X-Api-Key: KEY.",
         err=True,
     )
     if first:
-        click.echo("From now on 127.0.0.1 asks for a key, too, until the last one is removed.", err=True)
+        click.echo("From now on 127.0.0.1 asks for a key too, until you remove the last one.", err=True)
 
 
 @key.command("set")
@@ -163,7 +163,7 @@ def set_(name: str, **limit_words: str | None) -> None:
     """
     file, limits = _file(), _limits(**limit_words)
     if not limits:
-        raise UsageError("No limit was named.", hint=f"goss-supervisor key set {name} --rate 60/min")
+        raise UsageError("key set needs a limit.", hint=f"goss-supervisor key set {name} --rate 60/min")
     _check_limits(file.find(name).scope, limits)
     file.limit(name, limits)
     click.echo(f"{name}: {', '.join(_words(file.find(name))) or 'no limits'}")
@@ -200,7 +200,7 @@ def _used_today() -> Mapping[str, UsageSums] | None:
     try:
         found = UsageFile(usage_file(paths)).read(today, today, ("key",))
     except SupervisorError as error:
-        click.echo(f"note: what was used today is not known: {error} {error.hint}".rstrip(), err=True)
+        click.echo(f"note: the use of today is unknown: {error} {error.hint}".rstrip(), err=True)
         return None
     return {place.key: sums for place, sums in found.items()}
 
@@ -228,8 +228,8 @@ def rm(name: str) -> None:
     click.echo(f"removed {name}")
     if not file.keys():
         click.echo(
-            "That was the last key. 127.0.0.1 asks for none any more; any other address refuses everybody "
-            "until there is a key again, unless the profile gives one.",
+            "That was the last key. 127.0.0.1 no longer asks for one; any other address refuses everybody "
+            "until there is a new key, unless the profile gives one.",
             err=True,
         )
 

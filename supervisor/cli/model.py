@@ -80,7 +80,7 @@ def ls(as_json: bool) -> None:
     """
     List the models on this machine.
 
-    The caches of Hugging Face and llama.cpp are included.
+    It includes the caches of Hugging Face and llama.cpp.
     """
     paths = _paths()
     running = {file for each in servers_of(paths) for file in each.plan.model_files}
@@ -115,7 +115,7 @@ def show(what: str, as_json: bool) -> None:
     """
     Show a model's architecture, layers, context and sizes.
 
-    All of it is in the header of the file; of a model that is not here, only the header is downloaded.
+    It reads only the file's header; of a model that is not here, it downloads no more than that.
     """
     found = _opened(what, _paths())
     if as_json:
@@ -230,7 +230,8 @@ def _pulled(what: str, paths: Paths, progress: StderrProgress) -> Pulled:
     path = path_of(profile, paths)
     if not path.exists():
         problem = (
-            f"{what} takes its model from {path}, which is not there, and names no place to download it from."
+            f"{what} takes its model from {path}, which does not exist, "
+            "and names no repository to download it from."
         )
         raise NotFound(
             problem, hint=f"Put the file there, or set model.repo: goss-supervisor profile edit {what}"
@@ -278,7 +279,7 @@ def _damaged(found: LocalModel, wrong: list[VerifiedFile]) -> VerificationFailed
     hint = f"goss-supervisor model rm {found.name}, then model pull {found.name}"
     return VerificationFailed(
         f"{found.name} is not what it should be:{lines}",
-        hint=hint if found.where == OURS else "The program whose cache that is must download it again.",
+        hint=hint if found.where == OURS else "The program that owns this cache must download it again.",
     )
 
 
@@ -288,7 +289,7 @@ def remove_command(name: str) -> None:
     """
     Delete a downloaded model, or a partial download.
 
-    Caches of other programs are left alone.
+    It does not touch the caches of other programs.
     """
     paths = _paths()
     models = list_models(paths.models, os.environ)

@@ -56,7 +56,7 @@ def ls(*, as_json: bool) -> None:
     listed = [_listed(stored, found) for stored, found in resolve_each(store.list(), store)]
     echo_list("profiles", listed, ("name", "origin", "description"), _row, as_json=as_json)
     for stray in store.strays():
-        click.echo(f"{stray} is no profile: name it like my-profile.yaml", err=True)
+        click.echo(f"{stray} is not a profile: name it like my-profile.yaml", err=True)
 
 
 def _listed(stored: StoredProfile, found: Profile | SupervisorError) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def show(name: str | None, *, as_text: bool, verbose: bool, as_json: bool) -> No
     """
     Print a profile's values, and where each one comes from.
 
-    Values of the profiles that it extends are included; -v adds every default.  Without a
-    NAME, show the profile that start would choose.
+    It includes the values of profiles that it extends; -v adds every default.  Without a NAME, show the
+    profile that start would choose.
     """
     name = or_default(name, Paths.from_environment())
     if as_text:
@@ -253,8 +253,8 @@ def save(name: str, *, based_on: str, as_json: bool) -> None:
     """
     Save the text on standard input as the profile NAME, for editors.
 
-    It is saved only if it is right, and if the file is still the one with the digest of --based-on, which
-    profile show --text --json gives.  The text before is kept as NAME.yaml~.
+    It is saved only if it is right, and if the file still has the digest of --based-on, which profile show
+    --text --json prints.  The old text is kept as NAME.yaml~.
     """
     data, store = sys.stdin.buffer.read(), _store()
     saved = save_text(name, data, based_on, store)

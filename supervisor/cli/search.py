@@ -37,8 +37,8 @@ def search(*, words: tuple[str, ...], shows_all: bool, limit: int, as_json: bool
     """
     Find GGUF models on the Hugging Face hub that fit this machine.
 
-    Each repository is listed with Q4_K_M, the usual quantization, or else the largest file that fits.  Here a
-    file fits if it is small enough for the memory of this machine; plan counts exactly.
+    It shows the Q4_K_M file of each repository, the usual quantization, else the largest file that fits.
+    Here a file fits if it is small enough for the memory of this machine; plan counts exactly.
     """
     paths = Paths.from_environment()
     hardware = hardware_of(paths)

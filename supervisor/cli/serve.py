@@ -47,7 +47,7 @@ def serve(context: click.Context, *, as_json: bool) -> None:
     if context.invoked_subcommand is None:
         _list(as_json=as_json)
     elif as_json:
-        raise UsageError("--json is for the list alone.")
+        raise UsageError("--json is only for the list.")
 
 
 def _list(*, as_json: bool) -> None:
@@ -191,11 +191,11 @@ def rm(names: tuple[str, ...], *, as_json: bool) -> None:
         return text
 
     _change(removed)
-    _say(f"{_are(names)} not served any more.", as_json=as_json)
+    _say(f"{_are(names)} no longer served.", as_json=as_json)
     running = _running() or {}
     for name in names:
         if running.get(name, {}).get("state") not in {None, "unloaded", "loading"}:
-            click.echo(f"Until you end it, it goes on: goss-supervisor stop {name}", err=True)
+            click.echo(f"It keeps running until you stop it: goss-supervisor stop {name}", err=True)
 
 
 @serve.command
@@ -206,8 +206,8 @@ def pin(name: str, *, off: bool, as_json: bool) -> None:
     """
     Keep a loaded model: it is never unloaded to make room for another.
 
-    The running daemon does this right away.  Where config.yaml serves the profile, it is written there, so it
-    holds after a restart too.
+    The running daemon does this right away.  If config.yaml serves the profile, the pin is written there, so
+    that it outlasts a restart.
     """
     is_listed = name in _served_names()
     if is_listed:
@@ -217,7 +217,7 @@ def pin(name: str, *, off: bool, as_json: bool) -> None:
     except (NotRunning, NotFound):
         if not is_listed:
             raise
-    what = f"{name} is {'not pinned any more' if off else 'pinned'}"
+    what = f"{name} is {'no longer pinned' if off else 'pinned'}"
     lasts = "" if is_listed else f", until the daemon ends or reloads: config.yaml does not serve {name}"
     if as_json:
         echo_json(profile=name, pinned=not off, in_config=is_listed)
@@ -227,8 +227,8 @@ def pin(name: str, *, off: bool, as_json: bool) -> None:
 
 def _how_it_begins() -> str:
     if _running() is None:
-        return "The next start takes that: goss-supervisor start"
-    return f"The running daemon takes that with: {_RELOAD}"
+        return "The next start uses this: goss-supervisor start"
+    return f"To apply this to the running daemon: {_RELOAD}"
 
 
 def _change(change: Callable[[str, str], str]) -> None:

@@ -81,7 +81,7 @@ def install(
     manager.refuse(request, force=force)  # before a long download
     refuse_another_daemon(manager, request)
     prepare_for(request, is_default=profile is None and not request.settings, yes=yes)
-    nothing = "nothing to do: it is installed so, and runs"
+    nothing = "nothing to do: it is installed like this and runs"
     report(manager.install(request, force=force), meant, UNTIL_READY, undo=True, nothing=nothing)
     _until_ready(manager, meant)
     if request.data is not None:
@@ -97,7 +97,7 @@ def uninstall(*, scope: str | None, force: bool) -> None:
     refuse_without_root(meant)  # polkit may let somebody stop it who may not remove it
     report(chosen(sys.platform).uninstall(Service(meant), force=force), meant, _UNTIL_STOPPED)
     if left := left_of(meant):
-        click.echo(f"profiles, models and the like are still in {', '.join(left)}", err=True)
+        click.echo(f"profiles, models and other files are still in {', '.join(left)}", err=True)
 
 
 @service.command("start")
@@ -254,7 +254,7 @@ def report(
                     click.echo(f"to undo this: {again('uninstall', scope)}", err=True)
         except KeyboardInterrupt:
             progress.close()
-            click.echo(f"what was asked of the service manager goes on: {again('status', scope)}", err=True)
+            click.echo(f"the service manager carries on: {again('status', scope)}", err=True)
             raise
     if not count and nothing:
         click.echo(nothing)
@@ -271,7 +271,7 @@ def until_ready(paths: Paths, scope: ServiceScope, appears_seconds: float = APPE
             except NotRunning as error:
                 if time.monotonic() >= deadline:
                     raise StartFailed(
-                        f"The service was started, and there is no daemon after {appears_seconds:.0f} s.",
+                        f"The service was started, but there is no daemon after {appears_seconds:.0f} s.",
                         hint=f"goss-supervisor service logs --{scope} -n 50 tells why.",
                     ) from error
                 time.sleep(_LOOK_SECONDS)

@@ -37,7 +37,7 @@ def scope_of(words: str | None) -> ServiceScope:
 def refuse_without_root(scope: ServiceScope) -> None:
     """At once, not halfway through.  Raises PermissionDenied with the command that will do."""
     if scope == "system" and not is_root() and sys.platform != "win32":
-        raise PermissionDenied("A service of the whole system is root's to change.", hint=_hint_at_sudo())
+        raise PermissionDenied("Only root may change a service of the whole system.", hint=_hint_at_sudo())
 
 
 def _hint_at_sudo() -> str:
@@ -45,7 +45,7 @@ def _hint_at_sudo() -> str:
     called, home = Path(sys.argv[0]), os.environ.get(HOME_VARIABLE)
     ourselves = (str(called.absolute()),) if called.name == NAME else program()
     settings = ("env", f"{HOME_VARIABLE}={home}") if home else ()
-    return f"Say it with sudo: {shlex.join(('sudo', *settings, *ourselves, *sys.argv[1:]))}"
+    return f"Use sudo: {shlex.join(('sudo', *settings, *ourselves, *sys.argv[1:]))}"
 
 
 def home_of(scope: ServiceScope, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -73,7 +73,7 @@ def user_of(scope: ServiceScope, run_as: str | None) -> str:
     if scope == "system":
         return user_of_system(run_as, os.environ)
     if run_as:
-        raise UsageError("--run-as is for a service of the system: a user's own runs as that user.")
+        raise UsageError("--run-as is for a service of the system: a user's service runs as that user.")
     return ""
 
 
@@ -105,7 +105,7 @@ def request_for(
 def _of_worker(named: str | None, paths: Paths, *, is_worker: bool, **lent: str | None) -> tuple[str, ...]:
     """Its options as words of ``--set``.  Raises UsageError for them without ``--worker``."""
     if is_worker and named is not None:
-        raise UsageError(f"--worker runs the profile {WORKER}: leave --profile out.")
+        raise UsageError(f"--worker runs the profile {WORKER}: omit --profile.")
     if is_worker:
         return settings_of_worker(paths, lent["listen"], lent["devices"], lent["memory"])
     if given := [f"--{name}" for name, value in lent.items() if value is not None]:
@@ -151,7 +151,7 @@ def refuse_another_daemon(manager: ServiceManager, request: ServiceRequest) -> N
         return
     pid = answer["status"]["daemon"]["pid"]
     raise AlreadyRunning(
-        f"A daemon that is not the service's runs here already (pid {pid}).",
+        f"Another daemon than the service's runs here already (pid {pid}).",
         hint="goss-supervisor stop, then install again.",
     )
 

@@ -66,8 +66,8 @@ def ps(quiet: bool, as_json: bool) -> int:
     """
     Show each server in one line.
 
-    Profiles that are still to be loaded, or could not be loaded, are listed too, with the reason.  So are
-    the models that peers have loaded, and peers that are down.
+    It also lists profiles that are not loaded yet or could not be, with the reason, models that peers have
+    loaded, and peers that are down.
     """
     try:
         now = client.ask(Paths.from_environment(), {"op": "status"})["status"]

@@ -42,7 +42,7 @@ def top() -> int:
     """
     Watch servers, memory, requests and logs in this terminal; q leaves, ? helps.
 
-    It only looks: nothing that runs is changed.  Without a daemon it waits for one.
+    It changes nothing.  Without a daemon it waits for one.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("top needs a terminal.", hint=ELSEWHERE)

@@ -60,7 +60,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in th
     type=click.Choice([*GOALS]),
     default="balanced",
     show_default=True,
-    help="What it is to be fast at.",
+    help="What should be fast.",
 )
 @click.option(
     "--budget", type=_Duration(), default="20m", show_default=True, help="How long it may measure: 20m, 1h."
@@ -110,8 +110,8 @@ def tune(
     Find the fastest settings of profile NAME for this machine, and write them as NAME-tuned.
 
     It tries settings one after the other: what of the model is on the GPU, batch sizes, threads and others.
-    What changes the answers stays as it is: model, cache types and context, unless --vary or --min-context
-    allow it.  What was running runs again at the end.
+    It does not change the answers: model, cache types and context stay, unless --vary or --min-context allow
+    a change.  At the end, what was running runs again.
 
     Ctrl+C stops it; the same command goes on where it was.
     """
@@ -191,7 +191,7 @@ def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
         *(("tip", tip.text) for tip in tips_of(setup)),
     ]
     if kept := kept_trials(setup.file):
-        rows.append(("goes on", f"with {kept} trials of an earlier run (--restart begins anew)"))
+        rows.append(("goes on", f"with {kept} trials of an earlier run (--restart starts over)"))
     for label, text in rows:
         click.echo(f"{label:<9} {text}", err=True)
 

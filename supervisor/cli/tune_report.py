@@ -86,7 +86,8 @@ def show_last(profile: str, paths: Paths, *, svg: Path | None, as_json: bool) ->
     kept = JsonFile(file, _kept, _unused, None, remedy=remedy).read()
     if kept is None:
         raise NotFound(
-            f"No tuning of {profile} has ended here.", hint=f"To measure it: goss-supervisor tune {profile}"
+            f"No tuning of {profile} has finished here.",
+            hint=f"To tune it: goss-supervisor tune {profile}",
         )
     _print(*kept, as_json=as_json)
     _draw(svg, kept[1])
@@ -153,7 +154,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"disturbed by: {', '.join(notes[:_MOST_NOTES])}{more}"
     yield f"written: {document['file']}"
     if document["former_file"]:
-        yield f"the file that was there before: {document['former_file']}"
+        yield f"the previous file: {document['former_file']}"
     yield from _explained(document)
     yield f"start it: goss-supervisor start {tuned_name(name)}"
 

@@ -49,8 +49,8 @@ def usage(since: str, until: str, columns: tuple[UsageColumn, ...], as_json: boo
     """
     Show the requests, tokens and time that each key has used, by model and day.
 
-    The daemon keeps these figures for 400 days with any use.  A day is a local calendar day.  IN is whole
-    prompts, CACHED the part of them that the server had read before.
+    The daemon keeps the figures of the last 400 days with any use.  A day is a local calendar day.  IN is
+    whole prompts, CACHED the part of them that the server had read before.
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other.", hint="Choose one of them.")
@@ -116,10 +116,7 @@ def _table(found: UsageByPlace, totals: UsageSums, by: Sequence[UsageColumn]) ->
     yield table((*by, *_HEADERS), rows)
     if totals.uncounted:
         whose = "1 request" if totals.uncounted == 1 else f"{totals.uncounted:,} requests"
-        yield (
-            f"Not all tokens of {whose} are known and in these figures: the server reported none, "
-            "or the client left first."
-        )
+        yield (f"These figures lack tokens of {whose}: the server reported none, or the client left first.")
 
 
 def _cells(sums: UsageSums) -> list[str]:
@@ -132,4 +129,4 @@ def _notes(file: UsageFile, found: UsageByPlace, since: str) -> Iterator[str]:
     if not found:
         yield f"note: nothing was used since {since}"
     for damaged in file.damaged():
-        yield f"note: {damaged} was damaged, and its figures are not here; delete it when you do not need it"
+        yield f"note: {damaged} was damaged, so its figures are missing; delete it when you do not need it"

@@ -205,7 +205,7 @@ def failure(ran: Ran, hint: str = "") -> SupervisorError:
     """PermissionDenied where it says in one of the tools' ways that rights are missing."""
     last_line = f"{shlex.join(ran.command)}: {ran.last_line}"
     if any(words in f"{ran.stderr}\n{ran.stdout}".lower() for words in _NO_RIGHTS):
-        return PermissionDenied(last_line, hint=hint or "Say it with sudo.")
+        return PermissionDenied(last_line, hint=hint or "Use sudo.")
     return SupervisorError(last_line, hint=hint)
 
 

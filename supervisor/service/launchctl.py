@@ -181,8 +181,8 @@ class Launchd:
 
     def _refuse_without_root(self, service: Service) -> None:
         if service.scope == "system" and self.user != 0:
-            problem = "A service of the whole Mac is root's to change."
-            raise PermissionDenied(problem, hint="Say it with sudo.")
+            problem = "Only root may change a service of the whole Mac."
+            raise PermissionDenied(problem, hint="Use sudo.")
 
 
 def _require(job: Job, service: Service) -> None:

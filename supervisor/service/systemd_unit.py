@@ -209,4 +209,4 @@ class Unit:
 
     @property
     def _hint(self) -> str:
-        return _NO_SESSION if self.service.scope == "user" else "Say it with sudo."
+        return _NO_SESSION if self.service.scope == "user" else "Use sudo."

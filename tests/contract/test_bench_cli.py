@@ -210,7 +210,7 @@ def test_what_the_time_does_not_suffice_for_is_left_out(session, monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr(bench_run.time, "monotonic", lambda: next(clock))
     out, err = run("--prompt", "16,32", "--answer", "8", "--seconds", "3")
-    assert "the time is up, so this was left out: own: 32 + 8" in err
+    assert "the time is up; left out: own: 32 + 8" in err
     assert len([line for line in out.splitlines() if line.startswith("own  ")]) == 1
 
 
@@ -322,7 +322,7 @@ def test_a_damaged_file_is_skipped_with_a_sentence(session, tmp_path):
         (("--prompt", "x"), "not a list of whole numbers"),
         (("--answer", "0"), "0 is less than 1"),
         (("--scenario", "nonsense"), "is not one of"),
-        (("--json", "--csv"), "give one of them"),
+        (("--json", "--csv"), "exclude each other"),
         (("--nonsense",), "No such option"),
     ],
 )

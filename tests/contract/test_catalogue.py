@@ -135,7 +135,7 @@ def test_digests_that_are_none_are_no_digests(github, catalogue):
 
 @pytest.mark.parametrize("tag", ["b99999", "v9", "../../user", "b1/../b2", "", "b1?x=1"])
 def test_a_tag_that_does_not_exist_is_said(catalogue, tag):
-    with pytest.raises(NotFound, match=r"has no release|is no tag"):
+    with pytest.raises(NotFound, match=r"has no release|is not the tag"):
         catalogue.release(tag)
 
 

@@ -154,7 +154,7 @@ def test_without_a_terminal_gigabytes_are_not_downloaded_unless_that_was_said(da
     assert "machine  Some Linux 1, Some CPU, 32.0 GiB RAM, no GPU" in refused
     assert f"model    {REPO}, {FILE}: 12.1 GB to download" in refused
     assert "disk     100.0 GiB free" in refused
-    assert "gpt-oss-20b has 12.1 GB to download, and there is no terminal to ask on." in refused
+    assert "gpt-oss-20b needs a download of 12.1 GB, and there is no terminal to ask on." in refused
     assert "hint: goss-supervisor start --yes" in refused
     assert not day.fetched()
     assert not (day.home / "data" / "models").exists()
@@ -203,7 +203,7 @@ def test_force_goes_past_that_refusal(day):
     day.offer_a_true_one()
     sets = ("--set", "engine.flavour=cpu", "--set", f"listen.port={day.port}")
     asked = day.run("start", *sets, "--force", code=2).stderr
-    assert "12.1 GB to download, and there is no terminal to ask on" in asked
+    assert "a download of 12.1 GB, and there is no terminal to ask on" in asked
 
 
 def test_an_address_that_cannot_be_listened_on_is_said_before_anything_is_downloaded(day):

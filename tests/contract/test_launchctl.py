@@ -261,7 +261,7 @@ def test_what_is_not_installed_cannot_be_changed(launchd, tools, verb):
 
 
 def test_a_service_of_the_mac_is_roots(launchd, tools, request_, tmp_path):
-    with pytest.raises(PermissionDenied, match="root's"):
+    with pytest.raises(PermissionDenied, match="Only root may change"):
         tuple(launchd.install(replace(request_, service=SYSTEM), force=False))
     assert not (tmp_path / "daemons").exists()
     assert tools.asked() == []
@@ -317,7 +317,7 @@ def test_what_install_would_refuse_is_refused_before(launchd, tools, request_, p
     with pytest.raises(SupervisorError, match="was not made by"):
         launchd.refuse(request_, force=False)
     launchd.refuse(request_, force=True)
-    with pytest.raises(PermissionDenied, match="root's"):
+    with pytest.raises(PermissionDenied, match="Only root may change"):
         launchd.refuse(replace(request_, service=SYSTEM), force=True)
     assert tools.asked(*LOOKS) == []
 

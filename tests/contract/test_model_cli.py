@@ -203,7 +203,7 @@ def test_the_name_of_a_profile_means_its_model(bench):
     assert bench.run("path", "mine").stdout.strip() == str(bench.models / REPO / SPLIT[0])
     assert bench.run("rm", "mine").stdout == f"removed {NAME}: 3 MiB\n"
     refused = bench.run("pull", "there", code=5).stderr
-    assert f"there takes its model from {bench.root / 'there.gguf'}, which is not there" in refused
+    assert f"there takes its model from {bench.root / 'there.gguf'}, which does not exist" in refused
     ensure_demo(bench.root).rename(bench.root / "there.gguf")
     assert bench.run("pull", "there").stdout.startswith("already here: ")
     assert bench.json("show", "there")["layers"] == 2

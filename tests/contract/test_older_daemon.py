@@ -71,7 +71,7 @@ def beside(tmp_path, monkeypatch):
 def test_it_is_asked_for_no_plan_of_ours(beside, capsys, command):
     assert beside(*command) == 1
     said = capsys.readouterr().err
-    assert "The daemon that runs is of an older version." in said
+    assert "The running daemon is of an older version." in said
     assert "hint: goss-supervisor stop, then start it again" in said
 
 
@@ -80,7 +80,7 @@ def test_what_is_asked_of_one_server_is_not_done_to_the_only_one(beside, capsys,
     """It knows no names, and would stop all that runs; the answers here have no such request."""
     assert beside(command, "helper") == 1
     said = capsys.readouterr().err
-    assert "The daemon that runs is of an older version." in said
+    assert "The running daemon is of an older version." in said
     assert "hint: goss-supervisor stop, then start it again" in said
 
 

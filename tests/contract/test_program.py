@@ -143,7 +143,7 @@ def test_the_page_is_opened_and_its_address_printed_without_the_code(monkeypatch
     assert (result.stdout == f"{url}\n") == (opened == [address]) == url.startswith("http")
     if error is SupervisorError:  # where there is no browser a person needs it
         assert address in result.exception.hint
-        assert ("good once, for a minute" in result.exception.hint) is not chat
+        assert ("works once, for a minute" in result.exception.hint) is not chat
 
 
 def test_without_a_server_there_is_nothing_to_open(monkeypatch):

@@ -44,7 +44,7 @@ def with_daemon(monkeypatch, **states):
 def test_a_list_is_made_shown_and_unmade(config):
     assert "serves nothing yet: goss-supervisor serve add" in run("serve")[1]
     assert run("serve", "add", "big")[0] == (
-        "big is served now. The next start takes that: goss-supervisor start\n"
+        "big is served now. The next start uses this: goss-supervisor start\n"
     )
     run("serve", "add", "small", "--pinned", "--priority", "5", "--no-load", "--idle-unload", "10m")
     assert config.read_text() == (
@@ -71,7 +71,7 @@ def test_several_are_added_and_removed_at_once_or_not_at_all(config):
     with pytest.raises(UsageError):
         run("serve", "add", "demo", "small")
     assert config.read_text() == before
-    assert run("serve", "rm", "small", "big")[0].startswith("small, big are not served any more.")
+    assert run("serve", "rm", "small", "big")[0].startswith("small, big are no longer served.")
 
 
 def test_a_profile_that_cannot_be_served_says_why(config, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_profile_that_cannot_be_served_says_why(config, monkeypatch):
 
 def test_with_a_daemon_each_has_its_state_and_what_is_to_be_done_is_told(config, monkeypatch):
     with_daemon(monkeypatch, big="ready", third="unloaded")
-    assert "takes that with: goss-supervisor reload" in run("serve", "add", "big")[0]
+    assert "To apply this to the running daemon: goss-supervisor reload" in run("serve", "add", "big")[0]
     run("serve", "add", "small")
     out, err = run("serve", "--json")
     assert [(each["profile"], each["state"]) for each in json.loads(out)["serve"]] == [
@@ -136,7 +136,7 @@ def test_a_change_of_the_list_is_told_as_json(config, words):
     config.write_text("serve: [small]\n")
     answer = json.loads(run("serve", *words, "--json")[0])
     assert answer["serve"] == (["small", "big"] if words[0] == "add" else [])
-    assert "The next start takes that" in answer["text"]
+    assert "The next start uses this" in answer["text"]
 
 
 def test_what_cannot_be_served_leaves_the_file_alone(config):

@@ -369,7 +369,7 @@ def test_a_worker_is_prepared_and_started_with_its_options(machine):
         line.startswith("ExecStart=") and line.endswith(command)
         for line in machine.unit.read_text().splitlines()
     )
-    assert machine.run("install", *words).stdout == "nothing to do: it is installed so, and runs\n"
+    assert machine.run("install", *words).stdout == "nothing to do: it is installed like this and runs\n"
 
 
 def test_a_worker_of_a_service_needs_an_address_that_strangers_do_not_reach(machine):
@@ -378,7 +378,7 @@ def test_a_worker_of_a_service_needs_an_address_that_strangers_do_not_reach(mach
     public = machine.run("install", "--user", "--worker", "--listen", "8.8.8.8", code=2).stderr
     assert "neither keys nor encryption" in public
     both = machine.run("print", "--user", "--worker", "--profile", "mine", code=2).stderr
-    assert "leave --profile out" in both
+    assert "omit --profile" in both
     assert machine.played.changes == []
 
 
@@ -396,7 +396,7 @@ def test_install_status_logs_and_uninstall_are_a_whole(machine):
     assert f"wrote {machine.unit}" in installed.stdout
     assert "to undo this: goss-supervisor service uninstall --user" in installed.stderr
     again = machine.run("install", "--user", "--profile", "mine")
-    assert again.stdout == "nothing to do: it is installed so, and runs\n"
+    assert again.stdout == "nothing to do: it is installed like this and runs\n"
     told = json.loads(machine.run("status", "--user", "--json").stdout)
     assert (told["schema"], told["running"], told["state"]) == (1, True, "active (running)")
     assert machine.run("logs", "--user").stdout == "the log\n"
@@ -406,7 +406,7 @@ def test_install_status_logs_and_uninstall_are_a_whole(machine):
     machine.run("restart", "--user")
     removed = machine.run("uninstall", "--user")
     assert f"removed {machine.unit}" in removed.stdout
-    assert f"profiles, models and the like are still in {machine.home}\n" in removed.stderr
+    assert f"profiles, models and other files are still in {machine.home}\n" in removed.stderr
     assert (machine.home / "config" / "profiles" / "mine.yaml").exists()
     machine.run("status", "--user", code=5)
     machine.run("uninstall", "--user")
@@ -538,8 +538,8 @@ def test_what_is_roots_to_do_for_the_system_says_at_once_what_to_say_with_sudo(
     assert main(["service", verb, "--system"]) == PermissionDenied.exit_code
     told = capsys.readouterr().err
     assert told.splitlines() == [
-        "error: A service of the whole system is root's to change.",
-        "hint: Say it with sudo: sudo /opt/goss/bin/goss-supervisor service install -p 'a b'",
+        "error: Only root may change a service of the whole system.",
+        "hint: Use sudo: sudo /opt/goss/bin/goss-supervisor service install -p 'a b'",
     ]
     assert played.changes == []
 
@@ -551,7 +551,7 @@ def test_sudo_is_told_the_home_and_which_python(ordinary, monkeypatch):
         service_request.refuse_without_root("system")
     python = f"{sys.executable} -I -m supervisor"
     command = f"sudo env 'GOSS_SUPERVISOR_HOME=/srv/my models' {python} service install"
-    assert refused.value.hint == f"Say it with sudo: {command}"
+    assert refused.value.hint == f"Use sudo: {command}"
 
 
 def test_a_users_own_service_needs_no_root(ordinary, manager):
@@ -575,7 +575,7 @@ def test_profiles_that_may_not_be_read_are_asked_for_with_sudo(played, ordinary,
     monkeypatch.setattr("supervisor.profile.resolve.resolve", shut)
     words = ["service", "print", "--system", "--profile", "x", "--run-as", "daemon"]
     assert main(words) == PermissionDenied.exit_code
-    assert "hint: Say it with sudo: sudo /opt/goss/bin/goss-supervisor" in capsys.readouterr().err
+    assert "hint: Use sudo: sudo /opt/goss/bin/goss-supervisor" in capsys.readouterr().err
 
 
 # --- without a home folder

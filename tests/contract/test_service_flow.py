@@ -85,7 +85,7 @@ def test_who_leaves_an_install_knows_what_was_done_and_how_to_undo_it(machine): 
     assert [line.split()[0] for line in said] == ["wrote", "enabled", "enabled"]
     assert out == ""
     assert "to undo this: goss-supervisor service uninstall --user" in err
-    assert "what was asked of the service manager goes on: goss-supervisor service status --user" in err
+    assert "the service manager carries on: goss-supervisor service status --user" in err
     assert child.returncode == 130
 
 

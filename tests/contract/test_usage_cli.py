@@ -60,8 +60,7 @@ def test_a_table_has_a_row_for_each_key_and_model_with_totals_and_what_is_not_kn
         "laptop  chat   1,200     7       2,000,000  1,500,000  34,567  2 h 2 min\n"
         "laptop  voice  2         0       -          -          -       1 s\n"
         "total          1,205     7       2,000,100  1,500,000  34,577  2 h 2 min\n"
-        "Not all tokens of 3 requests are known and in these figures: the server reported none, or the client left "
-        "first.\n"
+        "These figures lack tokens of 3 requests: the server reported none, or the client left first.\n"
     )
     assert not shown.stderr
 

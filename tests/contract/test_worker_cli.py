@@ -45,7 +45,7 @@ def test_memory_becomes_the_option_of_a_build_that_has_it(worker):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "A worker needs the address that the other computer reaches it by: --listen."),
+        ((), "A worker needs the address by which the other computer reaches it: --listen."),
         (("--listen", "0.0.0.0"), "--listen 0.0.0.0 is every network that this computer is in"),
         (("--listen", "8.8.8.8"), "--listen 8.8.8.8 is a public address: llama.cpp's RPC has neither keys"),
         (("--listen", "[::1]:50052"), "llama.cpp's RPC speaks IPv4 only"),

@@ -119,9 +119,9 @@ def test_the_last_result_is_shown_again_as_it_was_said(found, paths, tmp_path, c
 
 
 def test_a_result_that_is_not_there_or_damaged_is_an_error_that_says_what_to_do(paths):
-    with pytest.raises(NotFound, match="No tuning of mine has ended here") as missing:
+    with pytest.raises(NotFound, match="No tuning of mine has finished here") as missing:
         show_last("mine", paths, svg=None, as_json=False)
-    assert missing.value.hint == "To measure it: goss-supervisor tune mine"
+    assert missing.value.hint == "To tune it: goss-supervisor tune mine"
     result_file(paths, "mine").parent.mkdir(parents=True)
     result_file(paths, "mine").write_text(
         '{"schema": 1, "profile": "mine", "charts": [{"title": "", "bars": [["a", 1]]}]}'
@@ -134,7 +134,7 @@ def test_a_file_that_was_there_before_is_kept_and_said(paths, capsys):
     before = paths.profiles / "mine-tuned.yaml"
     before.write_text("extends: mine\n# my own notes\n")
     report(SETUP, known(FASTER), paths, explains=False, svg=None, as_json=False)
-    assert "the file that was there before: " in capsys.readouterr().out
+    assert "the previous file: " in capsys.readouterr().out
     assert any("my own notes" in each.read_text() for each in paths.profiles.glob("mine-tuned.yaml.*"))
 
 

@@ -67,7 +67,7 @@ class Catalogue:
         Raises NotFound where there is no such release, NetworkError where nobody can tell.
         """
         if not _TAG.fullmatch(tag):
-            raise NotFound(f"{tag!r} is no tag of a release.", hint="One looks like b11429.")
+            raise NotFound(f"{tag!r} is not the tag of a release.", hint="One looks like b11429.")
         known = self.known(tag)
         if known and (known.origin == "lock file" or is_settled(known, datetime.now(UTC))):
             return known
@@ -120,7 +120,9 @@ class Catalogue:
         answer = self._client.download(pointer.url)
         tag = answer.text.strip()
         if number(tag) is None:
-            raise NetworkError(f"{POINTER} of {latest.tag} says {tag[:40]!r}, which is no tag of a build.")
+            raise NetworkError(
+                f"{POINTER} of {latest.tag} says {tag[:40]!r}, which is not the tag of a build."
+            )
         return tag, latest.tag, note or answer.note
 
     def remember(self, entry: ReleaseEntry) -> None:
