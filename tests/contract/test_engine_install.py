@@ -280,7 +280,7 @@ def test_a_compile_configures_builds_and_keeps_only_the_programs(
     assert f"-S {source}" in configure
     assert "-DLLAMA_BUILD_NUMBER=11434" in configure
     assert "-DLLAMA_USE_PREBUILT_UI=OFF" in configure
-    assert "-DCMAKE_CXX_FLAGS=-mno-amx-tile" in configure
+    assert "-DCMAKE_CXX_FLAGS=-mno-amx-tile -mno-amx-int8 -mno-amx-bf16" in configure
     assert "--target llama-server" in build
     assert {file.name for file in root.iterdir()} == {"bin", "install.json", "install.log"}
     assert (root / "bin" / "libllama.so.0").is_symlink()

@@ -123,7 +123,8 @@ class _Compile:
         if not breaks_amx(_predefined()):
             return ()
         self.progress.step("leaving out AMX, which this version of GCC compiles wrongly")
-        return tuple(f"-DCMAKE_{language}_FLAGS=-mno-amx-tile" for language in ("C", "CXX"))
+        flags = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+        return (f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}")
 
     def _build(self) -> None:
         self.progress.step(f"compiling llama.cpp b{self.number} ({self.flavour})")
