@@ -69,6 +69,7 @@ mount --bind "$site" opt/windows/site
 mount -t proc proc proc
 mount --rbind /dev dev
 cp /etc/resolv.conf etc/resolv.conf
+echo 127.0.0.1 localhost >etc/hosts
 cp "$CERTIFICATES" opt/windows/ca.crt
 env -i "$@"
 """
