@@ -61,7 +61,7 @@ def without_drive(path: str, drive: str) -> str:
     if ":" in its and its.casefold() != drive.casefold():
         raise ConfigError(
             f"llama-server cannot read {path} with a scale: it takes no drive there, and it runs on {drive}.",
-            hint=f"Put the file on {drive}, or use lora or control-vector, without a scale.",
+            hint=f"Start it in a folder on {its}, or name the file without a scale: lora, control-vector.",
         )
     return path.removeprefix(its) if ":" in its else path
 

@@ -285,6 +285,7 @@ server:
 def test_every_relative_path_is_under_the_models_folder(paths, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # on the same drive
     profile = resolved(paths, FILES)
     server = profile.server
     assert profile.model.projector_path == paths.models / "vision" / "p.gguf"
@@ -316,6 +317,7 @@ def test_a_scaled_file_on_windows_is_named_without_a_colon(path, taken):
 
 
 def test_a_missing_file_is_named_by_its_key_at_start_and_in_plan(paths):
+    absent = Path(paths.models.anchor) / "no" / "g.gbnf"
     profile = resolved(
         paths, "model: demo\nserver:\n  mmproj: p.gguf\n  grammar-file: /no/g.gbnf\n  log-file: l.txt\n"
     )
@@ -324,12 +326,12 @@ def test_a_missing_file_is_named_by_its_key_at_start_and_in_plan(paths):
     file = paths.profiles / "mine.yaml"
     assert str(raised.value).splitlines() == [
         f"{file}:3:3: model.projector.path: there is no {paths.models / 'p.gguf'}",
-        f"{file}:4:3: server.grammar-file: there is no {Path('/no/g.gbnf').absolute()}",
+        f"{file}:4:3: server.grammar-file: there is no {absent}",
     ]
     notes = preview("mine", {}, paths).notes
     assert notes[:2] == (
         f"model.projector.path: there is no {paths.models / 'p.gguf'}",
-        f"server.grammar-file: there is no {Path('/no/g.gbnf').absolute()}",
+        f"server.grammar-file: there is no {absent}",
     )
 
 

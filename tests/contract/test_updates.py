@@ -27,11 +27,10 @@ def lines(file: Path) -> list[str]:
 
 async def looking(wish, rhythm: Rhythm, command: list[str], done) -> None:
     look = partial(LOOK_FOR_UPDATE.run, program=command)
-    before = set(psutil.Process().children())  # none, or Wine's explorer.exe
     task = asyncio.create_task(keep_looking(wish, rhythm, look))
     try:
         async with asyncio.timeout(BOUND_SECONDS):
-            await until(lambda: done() and set(psutil.Process().children()) <= before)
+            await until(lambda: done() and not psutil.Process().children())
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
