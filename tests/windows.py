@@ -36,8 +36,19 @@ NOT_ASKED_FOR = ("colorama", "virtualenv")  # pip takes the markers of this syst
 VENV = 'import sys\nfrom virtualenv import cli_run\n\ncli_run(["--no-download", "--copies", *sys.argv[1:]])\n'
 PATHS = "python313.zip\n.\n..\\site\n..\\project\nimport site\n"
 COMPILED = "Z:\\opt\\windows\\site\\__pycache__"  # kept for the next run, as the view is not
-CONTRACT = ["background", "fake", "files", "output_log", "server", "terminal"]
-TESTS = ["tests/unit", *(f"tests/contract/test_{each}.py" for each in CONTRACT), "tests/e2e/test_windows.py"]
+NOT_THERE = {  # contract tests, with what keeps them from running there
+    "the engine is a shell script": ("command_launch", "tune_cli", "tune_setup", "worker_cli"),
+    "the memory is that of Linux's control groups": ("memory_watch",),
+    "the clients' packages take minutes to be imported, and say nothing of Windows": ("gateway_dialects",),
+    "they wait until a process has no child, and Wine's explorer.exe is one": ("updates",),
+}
+LEFT_OUT = [f"tests/contract/test_{each}.py" for names in NOT_THERE.values() for each in names]
+TESTS = [
+    "tests/unit",
+    "tests/contract",
+    *(f"--ignore={each}" for each in LEFT_OUT),
+    "tests/e2e/test_windows.py",
+]
 STEP_SECONDS = 900.0
 ENVIRONMENT = {
     "PATH": "/usr/lib/wine:/usr/sbin:/usr/bin",
@@ -69,6 +80,7 @@ mount --bind "$site" opt/windows/site
 mount -t proc proc proc
 mount --rbind /dev dev
 cp /etc/resolv.conf etc/resolv.conf
+echo 127.0.0.1 localhost >etc/hosts
 cp "$CERTIFICATES" opt/windows/ca.crt
 env -i "$@"
 """

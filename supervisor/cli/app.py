@@ -128,7 +128,9 @@ class LazyGroup(click.Group):
         """Run the command.  A reader that hangs up (``| head``) is no failure, as it is for click."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
+        except OSError as error:
+            if not _hung_up(error):
+                raise
             _give_up(sys.stdout)
             return EXIT_OK
 
@@ -155,16 +157,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = _run(argv)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        _give_up(sys.stdout)
     except OSError as error:
         _give_up(sys.stdout)
-        code = code or _failed(_plain(error))
+        if not _hung_up(error):
+            code = code or _failed(_plain(error))
     try:
         sys.stderr.flush()
     except OSError:
         _give_up(sys.stderr)
     return code
+
+
+def _hung_up(error: OSError, platform: str = sys.platform) -> bool:
+    """Whether the reader of a pipe has gone, which Python calls an invalid argument on Windows."""
+    of_windows = platform == "win32" and error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or of_windows
 
 
 def _give_up(stream: IO[str]) -> None:

@@ -181,10 +181,20 @@ def edit(name: str) -> None:
 
 def _open_editor(path: Path) -> None:
     try:
-        click.edit(filename=str(path))
+        click.edit(editor=_editor(), filename=str(path))
     except click.ClickException as error:
         kept = f"{error.message}. The text is kept in {path}"
-        raise SupervisorError(kept, hint="export EDITOR=nano") from None
+        hint = "$env:EDITOR = 'notepad'" if sys.platform == "win32" else "export EDITOR=nano"
+        raise SupervisorError(kept, hint=hint) from None
+
+
+def _editor(platform: str = sys.platform) -> str | None:
+    """
+    $VISUAL or $EDITOR; None lets click choose.  Click reads it as a POSIX shell does, but a backslash on
+    Windows is part of a path.
+    """
+    named = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    return named.replace("\\", "\\\\") if named and platform == "win32" else named or None
 
 
 def _wants_to_go_on(name: str, draft: Path, error: ConfigError) -> bool:

@@ -45,7 +45,19 @@ def hardware_of(paths: Paths, file: Path | None = None, progress: Progress | Non
 
 def detect(folder: Path, machine: Machine | None = None) -> Hardware:
     """Never raises; ``folder`` is where engines and models go, whose disk is measured."""
-    return replace(_asked(machine or ThisMachine()), disk_free_bytes=disk_free(folder))
+    found = replace(_asked(machine or ThisMachine()), disk_free_bytes=disk_free(folder))
+    return found if machine or found.ram_bytes else _with_memory(found)
+
+
+def _with_memory(found: Hardware) -> Hardware:
+    """By psutil: a PowerShell that is forbidden or slow is no reason to plan without knowing the memory."""
+    import psutil  # noqa: PLC0415 - rarely needed
+
+    try:
+        memory = psutil.virtual_memory()
+    except (psutil.Error, OSError, RuntimeError):
+        return found
+    return replace(found, ram_bytes=memory.total, available_bytes=memory.available)
 
 
 def _asked(machine: Machine) -> Hardware:

@@ -9,8 +9,8 @@ from pathlib import Path
 from .option_types import OptionValue
 
 WRITTEN = ("log-file", "log-prompts-dir", "lookup-cache-dynamic")  # need not be there at a start
-_SCALED = ("lora-scaled", "control-vector-scaled")  # FNAME:SCALE
-_SEVERAL = ("lora", "control-vector", *_SCALED)  # with commas between them
+SCALED = ("lora-scaled", "control-vector-scaled")  # FNAME:SCALE
+_SEVERAL = ("lora", "control-vector", *SCALED)  # with commas between them
 FILES = (
     *("mmproj", "spec-draft-model", "chat-template-file", "grammar-file", "json-schema-file", *_SEVERAL),
     *("lookup-cache-static", "ui-config-file", "mcp-servers-config", "models-preset"),
@@ -52,5 +52,5 @@ def _changed(name: str, word: str, change: Callable[[str], str]) -> str:
 def _split(name: str, word: str) -> Iterator[tuple[str, str]]:
     """Each path, and the ``:0.5`` behind it."""
     for each in word.split(",") if name in _SEVERAL else [word]:
-        path, colon, scale = each.rpartition(":") if name in _SCALED else (each, "", "")
+        path, colon, scale = each.rpartition(":") if name in SCALED else (each, "", "")
         yield (path, colon + scale) if colon else (each, "")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ..disk import unreachable
-from ..errors import NotFound
-from ..options.file_options import FILES, WRITTEN, from_home, map_paths, paths_in
+from ..errors import ConfigError, NotFound
+from ..options.file_options import FILES, SCALED, WRITTEN, from_home, map_paths, paths_in
 from ..paths import Paths
 from ..profile.definition import Profile
 from ..profile.model_source import ModelSource
@@ -36,11 +37,33 @@ def with_whole_paths(profile: Profile, paths: Paths) -> Profile:
         name: map_paths(name, value, lambda path: str(whole_path(Path(path), paths)))
         for name, value in named.items()
     }
+    if sys.platform == "win32":
+        drive = Path.cwd().drive
+        whole |= {
+            name: map_paths(name, whole[name], lambda path: without_drive(path, drive))
+            for name in SCALED
+            if name in whole
+        }
     whole_paths: dict[str, Any] = {
         name: whole_path(path, paths) for name, path in _paths_of(profile.model).items()
     }
     model = replace(profile.model, **whole_paths)
     return replace(profile, model=model, server={**profile.server, **whole})
+
+
+def without_drive(path: str, drive: str) -> str:
+    """
+    As llama-server can take it before a ``:SCALE`` on Windows: it splits at each colon, so also at that of
+    ``C:`` (string_split in common/arg.cpp).  Raises ConfigError for another drive than ``drive``, on which
+    the server runs.
+    """
+    its = PureWindowsPath(path).drive
+    if ":" in its and its.casefold() != drive.casefold():
+        raise ConfigError(
+            f"llama-server cannot read {path} with a scale: it takes no drive there, and it runs on {drive}.",
+            hint=f"Start it in a folder on {its}, or name the file without a scale: lora, control-vector.",
+        )
+    return path.removeprefix(its) if ":" in its else path
 
 
 def _paths_of(model: ModelSource) -> Mapping[str, Path]:

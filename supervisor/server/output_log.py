@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -157,7 +158,7 @@ class LogFile:
         self._limit = limit_bytes
         self._suffixes = ["", *(f".{n}" for n in range(1, files))]
         self._clock = clock
-        self._retry_at = float("-inf")
+        self._retry_at = self._rotate_at = float("-inf")
         self._fd: int | None = None
         self._size = 0
         self._torn = False  # the last write stopped within a line
@@ -200,8 +201,12 @@ class LogFile:
         if self._fd is not None and not os.fstat(self._fd).st_nlink:
             self.close()  # deleted under our feet: nobody would read what is written there
         fd = self._open() if self._fd is None else self._fd
-        if self._size and self._size + more > self._limit:
-            self._rotate()
+        if self._size and self._size + more > self._limit and self._clock() >= self._rotate_at:
+            self.close()
+            if may_be_moved(self.path):
+                self._rotate()
+            else:  # it grows until then
+                self._rotate_at = self._clock() + _RETRY_SECONDS
             fd = self._open()
         return fd
 
@@ -215,7 +220,6 @@ class LogFile:
         return fd
 
     def _rotate(self) -> None:
-        self.close()
         for older, newer in zip(reversed(self._suffixes[1:]), reversed(self._suffixes[:-1]), strict=True):
             with contextlib.suppress(FileNotFoundError):
                 _with(self.path, newer).replace(_with(self.path, older))
@@ -226,6 +230,16 @@ class LogFile:
         self.close()
         self.error = _words(error)
         self._retry_at = self._clock() + _RETRY_SECONDS
+
+
+def may_be_moved(file: Path) -> bool:
+    """Not on Windows while somebody reads it: ``logs -f``, for example."""
+    if sys.platform == "win32":
+        try:
+            file.replace(file)
+        except PermissionError:
+            return False
+    return True
 
 
 def _with(path: Path, suffix: str) -> Path:

@@ -93,9 +93,10 @@ def _model(file: str) -> Iterator[Diagnosis]:
             f"The model file {file} does not exist{f': {lost}' if lost else ''}.",
             "Mount the disk." if lost else "Correct model in the profile, or download it.",
         )
-    except IsADirectoryError:
-        yield Diagnosis("not-gguf", f"The model {file} is a folder.", "Name the .gguf file in it.")
-    except PermissionError:
+    except (IsADirectoryError, PermissionError):  # Windows says of a folder that it may not be read
+        if os.path.isdir(file):  # noqa: PTH112 - as above
+            yield Diagnosis("not-gguf", f"The model {file} is a folder.", "Name the .gguf file in it.")
+            return
         yield Diagnosis(
             "model-forbidden",
             f"The model file {file} may not be read by this user.",
@@ -201,6 +202,13 @@ def why_not_bound(error: OSError, host: str, port: int) -> Diagnosis:
 
 def unix_socket_problem(path: Path) -> Iterator[Diagnosis]:
     """What would keep a socket file from being bound; one that nobody listens on any more is removed."""
+    if not hasattr(socket, "AF_UNIX"):
+        yield Diagnosis(
+            "bad-host",
+            f"{path} cannot be asked: Python has no Unix sockets on Windows.",
+            "Choose an address as listen.host: 127.0.0.1, for example.",
+        )
+        return
     if not path.parent.is_dir():
         yield Diagnosis(
             "bad-host", f"The folder of the socket {path} does not exist.", f"mkdir -p {path.parent}"

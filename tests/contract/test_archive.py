@@ -189,6 +189,8 @@ SECRET = "../../secret"
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str, why: str, kind: str) -> None:
     archive = tar(tmp_path, member(name)) if kind == "tar" else zipped(tmp_path, (name, b"x"))
     said = refusal(archive, tmp_path / "deep" / "out")
+    if sys.platform == "win32" and kind == "zip" and "\\" in name:  # Python's zipfile makes it a slash there
+        name, why = name.replace("\\", "/"), "out of its folder"
     assert why in said
     assert repr(name) in said
     assert not (tmp_path / "deep" / "x").exists()

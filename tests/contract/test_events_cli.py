@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -28,7 +29,7 @@ def run(command, *words):
 def test_what_happened_is_there_after_the_daemon_has_gone(home):  # noqa: F811
     home.start(home.plan("p"))
     first = home.ask("status")["status"]["servers"][0]["pid"]
-    os.kill(first, signal.SIGKILL)
+    psutil.Process(first).kill()
     home.watch(
         lambda now: now["servers"][0]["pid"] not in {None, first} and now["servers"][0]["state"] == "ready"
     )
@@ -51,6 +52,7 @@ def test_what_happened_is_there_after_the_daemon_has_gone(home):  # noqa: F811
     assert len(run(history, "q").splitlines()) == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes of POSIX")
 def test_a_pipe_in_place_of_the_file_keeps_no_daemon_from_starting(home):  # noqa: F811
     events_file(home.paths).parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(events_file(home.paths))
@@ -58,6 +60,7 @@ def test_a_pipe_in_place_of_the_file_keeps_no_daemon_from_starting(home):  # noq
     assert "events are not kept" in daemon_log(home.paths).read_text()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="select knows sockets only there")
 def test_what_comes_is_followed_and_shown_harmless(home):  # noqa: F811
     command = [sys.executable, "-m", "supervisor", "events", "--follow", "--kind", "download"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
-import signal
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from supervisor.gateway.auth.keys import KeyFile
@@ -117,7 +116,7 @@ async def test_a_server_that_has_failed_is_told_with_why_and_what_to_do(it):
     asked = replace(asked, plan=replace(asked.plan, model_files=(str(gate),)))
     await it.run(asked)
     gate.unlink()
-    os.kill(it.server.child.identity.pid, signal.SIGKILL)
+    psutil.Process(it.server.child.identity.pid).kill()
     await it.until(lambda: it.server.state is State.FAILED)
     async with client(asked.port) as someone:
         status, said = await ask(someone, "/health")

@@ -7,8 +7,6 @@ import contextlib
 import functools
 import itertools
 import json
-import socket
-import struct
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -18,6 +16,7 @@ from hypothesis import strategies as st
 
 from supervisor.gateway import waiting as held_requests
 from supervisor.gateway.relay import connections
+from supervisor.gateway.relay.connections import reset_connection
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
@@ -337,9 +336,7 @@ async def _reset_in_the_middle(request):
     async def reset(place):
         await place.write(b"HTTP/1.1 200 OK\r\n\r\nhello")
         await asyncio.wait_for(seen.wait(), BOUND_SECONDS)
-        sock = place.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        place.writer.transport.abort()
+        reset_connection(place.writer.transport)
 
     seen = asyncio.Event()
     async with relay(reset) as it, it.client() as client:

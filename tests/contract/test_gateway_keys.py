@@ -299,6 +299,7 @@ def test_limits_are_set_when_a_key_is_made_or_later_and_shown_with_its_use(home)
     run(home, *["set", "box"], code=2)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="TZ takes no names there")
 def test_a_last_day_counts_to_its_end_here(home):
     made = run(home, *["add", "box", "--expires", "2099-12-31", "--json"], TZ="Asia/Tokyo")
     assert json.loads(made.stdout)["expires"] == "2099-12-31T15:00:00Z"

@@ -10,6 +10,7 @@ import shutil
 import ssl
 import stat
 import subprocess
+import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -34,9 +35,10 @@ from ..fakes.fleet_of_one import FleetOfOne
 from ..fakes.launching import BOUND_SECONDS, free_port, until
 from ..fakes.loops import run_story
 from ..fakes.relay import HOST, Owner, RawClient, post
-from .test_server import Watched, plan
+from .test_server import Watched, behind, plan
 
 pytestmark = pytest.mark.usefixtures("each_loop")
+unix = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets for Python")
 
 HEALTH = b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n"
 CHAT = post(b"{}")
@@ -108,22 +110,12 @@ class OneServer(FleetOfOne, Watched):
 
     def through(self, asked, *, host="127.0.0.1", port=None, listen=None, **faults):
         """A plan of that name behind the gateway, at an address of its own; llama-server's is a socket."""
-        inner = self.tmp_path / "run" / "inner.sock"
-        made = plan(self.tmp_path, name=asked, **faults)
-        argv = list(made.argv)
-        argv[argv.index("--host") + 1] = str(inner)
+        inner = "127.0.0.1" if sys.platform == "win32" else str(self.tmp_path / "run" / "inner.sock")
+        made = behind(plan(self.tmp_path, name=asked, **faults), host=inner)
         listen = listen or Listen(
             asked, host, port or free_port(), GatewaySettings(), (Offer(asked, (asked,)),)
         )
-        made = replace(
-            made,
-            argv=tuple(argv),
-            host=str(inner),
-            port=0,
-            behind_gateway=True,
-            drain_seconds=listen.settings.drain_timeout_seconds,
-        )
-        return Asked(made, listen)
+        return Asked(replace(made, drain_seconds=listen.settings.drain_timeout_seconds), listen)
 
 
 def promise(story):
@@ -234,6 +226,7 @@ def test_an_address_that_is_not_ours_is_named(tmp_path, host):
     story(tmp_path)
 
 
+@unix
 def test_a_socket_whose_path_is_too_long_is_named(tmp_path):
     @promise
     async def story(it):
@@ -338,7 +331,7 @@ async def test_without_a_gateway_llama_server_has_the_address_itself_and_gives_i
         assert (await it.run(asked)).result == "ready"
         await it.idle()
         assert await status_at(first.port) == 200
-        assert (it.server.target.address == str(first.plan.host)) == (asked is first)
+        assert it.server.plan.behind_gateway == (asked is first)
     assert it.gateway.about()["requests_under_way"] == 0
 
 
@@ -541,6 +534,7 @@ async def test_all_of_ipv6_means_ipv4_too(it):
         assert await status_at((host, asked.port)) == 200
 
 
+@unix
 @promise
 async def test_a_unix_socket_is_for_its_user_and_group_and_leaves_no_file(it):
     path = it.tmp_path / "gateway.sock"
@@ -555,6 +549,7 @@ async def test_a_unix_socket_is_for_its_user_and_group_and_leaves_no_file(it):
     assert not path.exists()
 
 
+@unix
 @promise
 async def test_a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not(it):
     path = it.tmp_path / "gateway.sock"

@@ -67,7 +67,7 @@ def test_why_it_did_not_come_about_is_told_with_what_to_do(text, why):
     [
         ("import sys; sys.stderr.write('error: for people'); sys.exit(3)", 3),
         ("import os; os.write(1, b'\\xff\\xfe' + b'[' * 200_000); os._exit(1)", 1),
-        ("import os; os.kill(os.getpid(), 9)", -9),
+        ("import os; os.kill(os.getpid(), 9)", 9 if sys.platform == "win32" else -9),
     ],
 )
 def test_one_that_says_nothing_in_json_has_failed_with_how_it_ended(code, ended):
@@ -78,7 +78,8 @@ def test_one_that_says_nothing_in_json_has_failed_with_how_it_ended(code, ended)
 
 def test_a_program_that_cannot_be_run_is_an_answer_too(tmp_path):
     answer = run_story(answer_of([str(tmp_path / "gone")]))
-    assert answer["error"] == "goss-supervisor cannot be run: No such file or directory."
+    why = {"linux": "No such file or directory."}.get(sys.platform, "")
+    assert answer["error"].startswith(f"goss-supervisor cannot be run: {why}")
 
 
 def test_a_profile_is_one_word_whatever_is_in_it(tmp_path):
@@ -94,9 +95,8 @@ def test_it_is_run_as_a_person_would_run_it_and_no_secret_is_among_the_words(tmp
     assert RELOAD.words == ("reload", "--json")
     assert LOOK_FOR_UPDATE.words == ("engine", "update", "--quiet", "--json")
     file = tmp_path / "seen"
-    seen = (
-        f"json.dump([os.getsid(0) == os.getpid(), sys.stdin.read(), os.environ[{HELPER_VARIABLE!r}]], file)"
-    )
+    leads = "sys.platform == 'win32' or os.getsid(0) == os.getpid()"
+    seen = f"json.dump([{leads}, sys.stdin.read(), os.environ[{HELPER_VARIABLE!r}]], file)"
     run_story(answer_of([*program(WRITES + seen), str(file)]))
     assert json.loads(file.read_text()) == [True, "", "1"]
 

@@ -125,7 +125,7 @@ def test_a_header_is_read_once(demo, cache, reads):
 def test_a_file_that_was_changed_is_read_again(demo, cache, reads):
     open_model(demo, cache)
     reads.clear()
-    os.utime(demo, ns=(1, demo.stat().st_mtime_ns + 1))
+    os.utime(demo, ns=(1, demo.stat().st_mtime_ns + 1_000_000))
     open_model(demo, cache)
     assert reads
     assert len(list(cache.iterdir())) == 1, "the older one makes room for the newer"

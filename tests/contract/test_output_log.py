@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.server import output_log
 from supervisor.server.output_log import RING_BYTES, OutputLog
 
 FULL = Path("/dev/full")
@@ -68,6 +70,24 @@ def test_only_its_owner_may_read_it(log):
     log.feed(b"x\n")
     assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(log.path.parent.stat().st_mode) == 0o700
+
+
+def test_while_somebody_reads_it_on_windows_it_grows_and_nothing_is_lost(log, clock, monkeypatch):
+    log.feed(b"".join(b"line %03d of a long story\n" % number for number in range(15)))
+    with contextlib.ExitStack() as reading:
+        if sys.platform == "win32":
+            reading.enter_context(log.path.open("rb"))
+        else:
+            patched = reading.enter_context(monkeypatch.context())
+            patched.setattr(output_log, "may_be_moved", lambda _: False)
+        for number in range(15, 40):
+            clock.now += 1
+            log.feed(b"line %03d of a long story\n" % number)
+    assert log.error is None
+    assert [int(n) for n in re.findall(rb"line (\d+)", log.path.read_bytes())] == [*range(40)]
+    clock.now += 60
+    log.feed(b"after\n")
+    assert sorted(file.name for file in log.path.parent.iterdir()) == [log.path.name, f"{log.path.name}.1"]
 
 
 def test_it_is_rotated_and_the_oldest_part_goes(log):

@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -21,6 +22,7 @@ from ..fakes.launching import BOUND_SECONDS, Heard, fake_argv, free_port
 from ..fakes.loops import run_story
 
 pytestmark = pytest.mark.usefixtures("each_loop")
+unix = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets for Python")
 
 
 def plan_for(port, host="127.0.0.1", **more):
@@ -76,9 +78,13 @@ def test_a_loading_server_is_loading_until_the_gate_opens(tmp_path):
     assert after.outcome == "ok"
 
 
-def test_nobody_there_is_refused(tmp_path):
+def test_nobody_there_is_refused():
+    assert run_story(ask(plan_for(free_port()))).outcome == "refused"
+
+
+@unix
+def test_nobody_at_a_socket_is_refused(tmp_path):
     port = free_port()
-    assert run_story(ask(plan_for(port))).outcome == "refused"
     assert run_story(ask(plan_for(port, host=str(tmp_path / "no.sock")))).outcome == "refused"
 
 
@@ -141,6 +147,7 @@ def test_key_and_prefix_are_used():
     assert (with_key.outcome, without.status) == ("ok", 401)
 
 
+@unix
 def test_a_unix_socket_is_asked_as_well(tmp_path):
     async def scenario():
         host = str(tmp_path / "s.sock")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from supervisor.cli.profile import profile as profile_command
-from supervisor.errors import NetworkError, NotFound, VerificationFailed
+from supervisor.errors import ConfigError, NetworkError, NotFound, VerificationFailed
 from supervisor.model.demo import ensure_demo
 from supervisor.model.gguf import Tensor, TensorType
 from supervisor.model.gguf_writer import write_gguf
@@ -20,7 +20,12 @@ from supervisor.paths import Paths
 from supervisor.prepare.hub_choice import with_hub_files
 from supervisor.prepare.model_at_hand import Misfit, get_model, path_of, read_model
 from supervisor.prepare.prepare import preview
-from supervisor.prepare.profile_files import demand_files, missing_files, with_whole_paths
+from supervisor.prepare.profile_files import (
+    demand_files,
+    missing_files,
+    with_whole_paths,
+    without_drive,
+)
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 from supervisor.progress import Silent
@@ -280,18 +285,39 @@ server:
 def test_every_relative_path_is_under_the_models_folder(paths, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # on the same drive
     profile = resolved(paths, FILES)
     server = profile.server
     assert profile.model.projector_path == paths.models / "vision" / "p.gguf"
     models = paths.models
+    if sys.platform == "win32":
+        scaled = [f"{models / 'a.gguf'}:0.5"[2:], "\\l\\b.gguf:2"]
+    else:
+        scaled = [f"{models / 'a.gguf'}:0.5", "/l/b.gguf:2"]
     assert server == {
         "chat-template-file": str(tmp_path / "t.jinja"),
-        "lora-scaled": f"{models / 'a.gguf'}:0.5,{Path('/l/b.gguf')}:2",
+        "lora-scaled": ",".join(scaled),
         "slot-save-path": str(models / "slots"),
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "taken"),
+    [
+        ("C:\\models\\a.gguf", "\\models\\a.gguf"),
+        ("c:\\models\\a.gguf", "\\models\\a.gguf"),
+        ("\\\\nas\\models\\a.gguf", "\\\\nas\\models\\a.gguf"),
+    ],
+)
+def test_a_scaled_file_on_windows_is_named_without_a_colon(path, taken):
+    assert without_drive(path, "C:") == taken
+    if ":" in path:
+        with pytest.raises(ConfigError, match="takes no drive there, and it runs on D:"):
+            without_drive(path, "D:")
+
+
 def test_a_missing_file_is_named_by_its_key_at_start_and_in_plan(paths):
+    absent = Path(paths.models.anchor) / "no" / "g.gbnf"
     profile = resolved(
         paths, "model: demo\nserver:\n  mmproj: p.gguf\n  grammar-file: /no/g.gbnf\n  log-file: l.txt\n"
     )
@@ -300,12 +326,12 @@ def test_a_missing_file_is_named_by_its_key_at_start_and_in_plan(paths):
     file = paths.profiles / "mine.yaml"
     assert str(raised.value).splitlines() == [
         f"{file}:3:3: model.projector.path: there is no {paths.models / 'p.gguf'}",
-        f"{file}:4:3: server.grammar-file: there is no {Path('/no/g.gbnf')}",
+        f"{file}:4:3: server.grammar-file: there is no {absent}",
     ]
     notes = preview("mine", {}, paths).notes
     assert notes[:2] == (
         f"model.projector.path: there is no {paths.models / 'p.gguf'}",
-        f"server.grammar-file: there is no {Path('/no/g.gbnf')}",
+        f"server.grammar-file: there is no {absent}",
     )
 
 

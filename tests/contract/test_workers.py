@@ -17,6 +17,7 @@ from supervisor.server.worker_watch import WorkerWatch, blamed, look, missing
 from ..fakes.launching import free_port
 from ..fakes.loops import promise
 from ..fakes.rpc_server import FakeWorker
+from ..fakes.wine import ON_WINE
 from .test_server import hurried, plan
 from .test_server import promise as of_server
 
@@ -178,6 +179,9 @@ async def test_a_worker_that_ends_while_nobody_asks_has_its_server_started_anew(
     worker.end()
 
 
+@pytest.mark.skipif(
+    ON_WINE, reason="it gives a program's own processor times for those of any other, so no server is idle"
+)
 @of_server
 async def test_a_server_that_hangs_with_a_silent_worker_is_not_to_blame(test, tmp_path):
     worker = await FakeWorker().start()

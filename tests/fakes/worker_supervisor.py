@@ -49,7 +49,8 @@ class WorkerSupervisor:
     def __exit__(self, *_: object) -> None:
         self.goes_on.set()
         self.unplug()
-        self._rpc.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # on Windows closing it is what wakes the other thread
+            self._rpc.shutdown(socket.SHUT_RDWR)
         self._rpc.close()
 
     def unplug(self) -> None:

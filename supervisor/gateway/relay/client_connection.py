@@ -9,8 +9,6 @@ a request that comes too early by not reading it, a client that does not read by
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from dataclasses import replace
 from http import HTTPStatus
 from math import inf
@@ -21,7 +19,7 @@ from ..auth.guard import RequestContext
 from ..http_heads import HEAD_END, BadRequest, Head, HeaderLine, parse_head
 from ..successor import Successor
 from .chunked import ChunkedBody
-from .connections import ASKING, IDLE, STRANGER, Connections, unsent_bytes
+from .connections import ASKING, IDLE, STRANGER, Connections, reset_connection, unsent_bytes
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SLOWEST_BODY = 1024  # bytes a second, beyond the client timeout
@@ -343,15 +341,9 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(event)
         self._linger()
         if reset:
-            self._reset()
+            reset_connection(self._transport)
         else:
             self._transport.close()
-
-    def _reset(self) -> None:
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
 
     # --- time
 

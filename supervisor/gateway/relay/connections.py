@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import sys
 from array import array
 from collections.abc import Callable
@@ -15,7 +17,6 @@ from ...profile.definition import GatewaySettings as Settings
 from ...server.shortage import room_for_clients
 
 if TYPE_CHECKING:
-    import socket
     import ssl
 
 
@@ -113,6 +114,17 @@ if sys.platform == "win32":
         """What the other side has not taken: here only what the kernel has not."""
         return transport.get_write_buffer_size()
 
+    def reset_connection(transport: asyncio.WriteTransport) -> None:
+        """
+        End it by a reset, which nobody can take for the end of an answer.  The loop would send an ordinary
+        end before it closes the socket.
+        """
+        sock = transport.get_extra_info("socket")
+        transport.abort()
+        if sock is not None and sock.fileno() != -1:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh", 1, 0))
+            sock._sock.close()  # noqa: SLF001 - no public name
+
 else:
     import fcntl
     import termios
@@ -127,6 +139,13 @@ else:
         with suppress(OSError, AttributeError):  # closed meanwhile; a system that does not tell
             fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, waiting)
         return transport.get_write_buffer_size() + waiting[0]
+
+    def reset_connection(transport: asyncio.WriteTransport) -> None:
+        """End it by a reset, which nobody can take for the end of an answer."""
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
 
 
 class Connections:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from supervisor.hardware import detection
 from supervisor.hardware.detection import LOOK_SECONDS, SOON_SECONDS, after_drivers, awaited
 from supervisor.hardware.hardware import Gpu, Hardware, Node
 from supervisor.progress import Silent
@@ -75,3 +76,11 @@ def test_where_nobody_tells_of_the_boot_nothing_is_waited_for():
 )
 def test_awaited_is_a_gpu_on_the_bus_that_no_program_can_open(hardware, is_awaited):
     assert (awaited(hardware) is not None) == is_awaited
+
+
+def test_where_the_system_does_not_tell_its_memory_psutil_is_asked(tmp_path, monkeypatch):
+    """As on Windows where PowerShell is forbidden, or too slow; a recorded machine is never completed."""
+    monkeypatch.setattr(detection, "_asked", lambda _: Hardware(os="windows", arch="x86_64"))
+    found = detection.detect(tmp_path)
+    assert 0 < found.available_bytes < found.ram_bytes
+    assert detection.detect(tmp_path, object()).ram_bytes is None
