@@ -25,6 +25,9 @@ is ready once it has answered ([when the supervisor is killed](reliability.md#wh
 A lost [worker](cluster.md#when-a-worker-goes) is not a crash: the server waits for it in *preparing*, or runs
 a *smaller* plan without workers as *degraded*; after *workers back* it runs the whole plan again.
 
+*Adjust* is [one step back](memory.md#who-places-it): the next launch uses less memory, because the load ran
+out of it, or requests ran out of a GPU's.
+
 ```mermaid
 stateDiagram-v2
     [*] --> stopped

@@ -125,6 +125,7 @@ def head_lines(result: BenchResult) -> Iterator[str]:
     """Above a table that is shown later."""
     yield f"{result.id}: {result.profile} on {result.build} {result.flavour}, {_local(result.at)}"
     yield f"machine  {result.machine}"
+    yield from (f"device   {each}" for each in result.devices)
     yield f"model    {result.model}"
     yield ""
 

@@ -25,6 +25,7 @@ from .reported import ReportedSpeed
 
 MOST_RESULTS = 200  # a file has some 10 kB
 _ID = re.compile(r"(?P<profile>.+)-(?P<number>[1-9]\d*)")
+_FREE = re.compile(r" \(\d+ MiB, \d+ MiB free\)$")  # another figure each time; see `Build.devices`
 _GIB = 1024**3
 
 
@@ -41,8 +42,9 @@ class BenchResult:
     """
     What one profile gave on one machine.  Holds no secrets.
 
-    ``at`` is an ISO date and time with its zone.  ``fingerprint`` has the GPUs with their drivers.  ``id`` is
-    not in the file: the file's name is the id.
+    ``at`` is an ISO date and time with its zone.  ``fingerprint`` has the GPUs with their drivers, and
+    ``devices`` has what the engine saw, empty where it is the CPU alone and in results of older versions.
+    ``id`` is not in the file: the file's name is the id.
     """
 
     profile: str
@@ -57,6 +59,7 @@ class BenchResult:
     rows: tuple[BenchRow, ...]
     limits: tuple[str, ...] = ()  # what held the machine back in all runs alike, in words
     reported: tuple[ReportedSpeed, ...] = ()
+    devices: tuple[str, ...] = ()
     id: str = ""
 
     @property
@@ -87,6 +90,7 @@ def result_of(
         rows=tuple(rows),
         limits=limits,
         reported=reported,
+        devices=tuple(_FREE.sub("", each) for each in plan.devices),
     )
 
 

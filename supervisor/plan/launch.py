@@ -10,6 +10,10 @@ from ..engine.adapters.adapter import Question
 from ..options.option_types import Translation
 from ..profile.definition import AutoUpdate, Effort, Health, OrphanPolicy, Restart, Role, Stop
 
+SHORT_AT_LOAD = "for without it the load failed for memory"
+SHORT_IN_REQUESTS = "for without it requests ran out of GPU memory"
+"""Why a plan is replaced by its adjusted one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
@@ -79,8 +83,8 @@ class LaunchPlan:
     measures: bool = False  # what it holds of the RAM is kept for the next start
     figures: str = ""  # under which key the engine's own figures of its memory are kept; "" for not at all
     settings: Mapping[str, str] = field(default_factory=dict)  # what --set said; may hold a secret
-    adjusted: LaunchPlan | None = None  # what is tried once, should the load fail for memory
-    adjustment: str = ""  # of an adjusted plan: what is different, in words
+    adjusted: LaunchPlan | None = None  # what is tried once, should the load or requests fail for memory
+    adjustment: str = ""  # of an adjusted plan: what is different and, once it is tried, why; in words
     adjusts: str = ""  # and the digest of the plan that it replaces
     workers: tuple[str, ...] = ()  # host:port of the machines that lend memory, in the order of --rpc
     without_workers: LaunchPlan | None = None  # what runs while one of them is gone; None: wait for it

@@ -1,4 +1,4 @@
-"""The plan of a launch from what was found on this machine, and a smaller one for a load that fails."""
+"""The plan of a launch from what was found on this machine, and a smaller one for when memory runs out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..memory.fitting import Fitted, FittedLaunch, by_memory, notes_of
 from ..memory.verdict import kept_bytes, whole
 from ..paths import Paths
 from ..plan.child_environment import system_config
-from ..plan.launch import LaunchPlan
+from ..plan.launch import SHORT_AT_LOAD, LaunchPlan
 from ..plan.listen import context_of
 from ..plan.make import MemoryShares, make_plan
 from ..profile.definition import Profile
@@ -84,12 +84,13 @@ def _planned(
         options = {**profile.server, **fitted.step_back}
         less = make(replace(profile, server=options))
         changed = ", ".join(f"{name} {value}" for name, value in fitted.step_back.items())
-        words = f"{changed}, for without it the load failed for memory"
-        less = replace(less, adjustment=words, adjusts=plan.digest, wish=wish)
+        less = replace(less, adjustment=changed, adjusts=plan.digest, wish=wish)
         plan = replace(plan, adjusted=less)
-        if plan.digest in plans_out_of_memory(memory_history_file(paths)):
-            plan = less
-            notes.append(f"{less.adjustment}: it was so the last time")
+        before = plans_out_of_memory(memory_history_file(paths)).get(plan.digest)
+        if before is not None:
+            words = before if before.startswith(f"{changed},") else f"{changed}, {SHORT_AT_LOAD}"
+            plan = replace(less, adjustment=words)
+            notes.append(f"{words}: it was so the last time")
     return plan, tuple(notes)
 
 

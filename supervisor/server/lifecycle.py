@@ -5,17 +5,18 @@ What happens to one server, judged by the table.
 by budgets and policies.  The table gives the next state and the *commands* for the shell.  Nothing here does
 I/O, reads a clock or draws a random number.  An input of an earlier launch changes nothing.
 
-A switch that fails goes back once to the last plan that served; a plan whose load ran out of memory is
-replaced once by its smaller one, and one whose worker is gone by the one that needs none, until it is back.
+A switch that fails goes back once to the last plan that served; a plan whose load ran out of memory, or whose
+requests ran out of a GPU's, is replaced once by its smaller one, and one whose worker is gone by the one that
+needs none, until it is back.
 While a server leaves, the last request counts, but a sleep does not undo a stop.  Each has one outcome.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 
-from ..plan.launch import LaunchPlan
+from ..plan.launch import SHORT_AT_LOAD, SHORT_IN_REQUESTS, LaunchPlan
 from .diagnosis import WORKER_LOST, Diagnosis
 from .lifecycle_table import (
     ARMS,
@@ -49,7 +50,8 @@ from .lifecycle_table import (
 from .outcome import Decisions, LifecycleCommand, Outcome, OutcomeResult
 from .restart_budget import GONE_SECONDS, RestartBudget, StateTimers
 
-OF_MEMORY = {"memory", "gpu-memory"}
+OF_GPU_MEMORY = "gpu-memory"
+OF_MEMORY = {"memory", OF_GPU_MEMORY}
 
 
 @dataclass(slots=True)
@@ -210,6 +212,8 @@ class Lifecycle:
         lost = diagnosis.kind == WORKER_LOST and not self.plan.is_trial
         if lost and self.plan.without_workers is not None and self.state is State.PREPARING:
             return Event.SHRINK
+        in_request = self._served and diagnosis.kind == OF_GPU_MEMORY
+        again = in_request and self._budget.is_short_again(self.plan.digest, now)
         if self.plan.adjusted is not None and diagnosis.kind in OF_MEMORY and not self._served:
             return Event.ADJUST
         if self._fallback is not None and not self._served:
@@ -218,7 +222,9 @@ class Lifecycle:
         excused = lost or (diagnosis.is_ours and self.proven is not None)  # it serves again after that
         if self.plan.restart.policy == "never" or (helpless and not self._served):
             return Event.GIVE_UP
-        return Event.RETRY if self._budget.spend(self.plan.restart, now, excused=excused) else Event.GIVE_UP
+        if not self._budget.spend(self.plan.restart, now, excused=excused):
+            return Event.GIVE_UP
+        return Event.ADJUST if again and self.plan.adjusted is not None else Event.RETRY
 
     # --- what a transition leaves behind
 
@@ -334,7 +340,11 @@ class Lifecycle:
             previous, self._fallback = self._fallback, None
             self._begin(previous)
         elif event is Event.ADJUST:
-            self._begin(self.plan.adjusted, self.whole)
+            assert self.plan.adjusted
+            self.restarts += self._served
+            reason = SHORT_IN_REQUESTS if self._served else SHORT_AT_LOAD
+            words = f"{self.plan.adjusted.adjustment}, {reason}"
+            self._begin(replace(self.plan.adjusted, adjustment=words), self.whole)
         elif event is Event.SHRINK:
             self._begin(self.plan.without_workers, self.plan)
             self._missing = f"without its workers: {self.failure.message}"

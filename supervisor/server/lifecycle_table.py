@@ -51,7 +51,7 @@ class Event(StrEnum):
     RETRY = "failed, retry"
     GIVE_UP = "failed, give up"
     FALL_BACK = "failed, fall back"
-    ADJUST = "failed, adjust"  # its load failed for memory, and there is a plan that takes less
+    ADJUST = "failed, adjust"  # for memory, and there is a plan that takes less
     SHRINK = "failed, smaller"  # a worker is gone, and there is a plan that needs none
     REGROW = "workers back"
     DRAINED = "drained"
@@ -93,7 +93,8 @@ _CRASHES: dict[Event, tuple[State, tuple[Do, ...]]] = {
     Event.RETRY: (State.BACKOFF, (Do.ARM_BACKOFF,)),
     Event.GIVE_UP: (State.FAILED, (Do.SETTLE,)),
 }
-_FAILURES = {**_CRASHES, Event.FALL_BACK: _AGAIN, Event.ADJUST: _AGAIN}  # before it has ever served
+_ADJUSTED = {Event.ADJUST: _AGAIN}
+_FAILURES = {**_CRASHES, **_ADJUSTED, Event.FALL_BACK: _AGAIN}  # before it has ever served
 _WENT = {Event.DONE: _STOPPED, Event.NEXT: _AGAIN, Event.ASLEEP: _SLEEP}
 _GONE = {**_WENT, **_FAILURES}  # it may have been given up on
 _LOADING = {
@@ -103,7 +104,7 @@ _LOADING = {
     Event.KILL: _SHOOT,
     Event.GIVEN_UP_ON: _LET_GO,
 }
-_SERVING = {**_LOADING, Event.START: _DRAIN, Event.STOP: _DRAIN, Event.SLEEP: _DRAIN, **_CRASHES}
+_SERVING = {**_LOADING, Event.START: _DRAIN, Event.STOP: _DRAIN, Event.SLEEP: _DRAIN, **_CRASHES, **_ADJUSTED}
 _NO_PROCESS = {Event.START: _AGAIN, Event.STOP: _STOPPED, Event.KILL: _STOPPED}
 _DOWN = {**_NO_PROCESS, Event.REST: _SLEEP}
 _ON_ITS_WAY = {**_NO_PROCESS, Event.SLEEP: _SLEEP}

@@ -11,6 +11,14 @@ from ..plan.launch import LaunchPlan
 from ..profile.definition import Restart
 from .lifecycle_table import Do
 
+SHORT_AGAIN_SECONDS = 3600.0
+"""
+Seconds in which a second request that runs out of the GPU's memory shows that the plan is too large.  One
+alone may have been an odd request, or a game that ran for a minute, and the smaller plan is slower and kept
+for later starts.  Longer than the window of restarts: a large model takes minutes to load, and a long prompt
+to read.  RAM that runs out shows nothing: any program may have used it up, and a smaller plan may need more.
+"""
+
 
 @dataclass(slots=True)
 class RestartBudget:
@@ -18,6 +26,7 @@ class RestartBudget:
 
     _recent: deque[float] = field(default_factory=deque)
     _backoffs: int = 0
+    _short: tuple[str, float] | None = None  # the plan whose request ran out of GPU memory last, and when
 
     def spend(self, policy: Restart, now: float, *, excused: bool) -> bool:
         """Whether it may be restarted once more; a restart that is ``excused`` costs nothing."""
@@ -39,6 +48,11 @@ class RestartBudget:
         doubled = policy.backoff_seconds * 2.0 ** min(self._backoffs - 1, 30)
         return min(doubled, policy.backoff_limit_seconds) * (1 + jitter / 10)
 
+    def is_short_again(self, digest: str, now: float) -> bool:
+        """A request of this plan has run out of GPU memory: whether another one had, not long ago."""
+        before, self._short = self._short, (digest, now)
+        return before is not None and before[0] == digest and now - before[1] <= SHORT_AGAIN_SECONDS
+
     def calm(self) -> None:
         """It has served for long enough: waits begin anew."""
         self._backoffs = 0
@@ -46,7 +60,7 @@ class RestartBudget:
     def clear(self) -> None:
         """A person has started it."""
         self._recent.clear()
-        self._backoffs = 0
+        self._backoffs, self._short = 0, None
 
 
 GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not

@@ -264,14 +264,39 @@ async def test_one_that_answers_probes_but_no_request_any_more_is_started_anew(t
     await test.server.start(plan(tmp_path, breaks=NO_GPU_MEMORY, stderr=NO_GPU_MEMORY))
     first = test.server.child.identity.pid
     assert test.server.state is State.READY
-    reader, writer = await asyncio.open_connection("127.0.0.1", test.server.target.port)
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
-    assert b" 500 " in await reader.readline()
-    writer.close()
+    assert b" 500 " in await chat_with(test.server)
     await test.until(lambda: test.server.lifecycle.restarts and test.server.state is State.READY)
     assert test.server.lifecycle.failure.kind == "gpu-memory"
     assert test.server.lifecycle.restarts == 1
     assert wait_until_gone(first)
+
+
+async def chat_with(server) -> bytes:
+    """The first line of the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.target.port)
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    said = await reader.readline()
+    writer.close()
+    return said
+
+
+@promise
+async def test_one_whose_requests_run_out_of_gpu_memory_twice_is_started_with_the_smaller_plan(
+    test, tmp_path
+):
+    words = "ubatch-size 256"
+    less = replace(plan(tmp_path), digest="less", adjustment=words, adjusts="p")
+    await test.server.start(replace(plan(tmp_path, breaks=NO_GPU_MEMORY), adjusted=less))
+    for digest, restarts in (("p", 1), ("less", 2)):
+        assert b" 500 " in await chat_with(test.server)
+        await test.until(
+            lambda n=restarts: test.server.lifecycle.restarts == n and test.server.state is State.READY
+        )
+        assert test.server.plan.digest == digest
+    assert b" 200 " in await chat_with(test.server)
+    assert test.server.why == f"with {words}, for without it requests ran out of GPU memory"
+    assert test.server.failure.kind == "gpu-memory"
+    assert test.starts == 3
 
 
 @promise

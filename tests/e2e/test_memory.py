@@ -11,7 +11,7 @@ import pytest
 from supervisor.hardware.detection import VARIABLE
 from supervisor.model.demo import DEMO_ANSWER
 
-from ..fakes.binaries import script
+from ..fakes.binaries import fake_server, script
 from ..fakes.hub import SPLIT, FakeHub, split_demo
 from ..fakes.shapes import write_sparse
 from .conftest import BUILT, Home, engine_settings, free_port
@@ -139,6 +139,37 @@ def test_a_load_that_fails_for_memory_takes_one_step_back_and_remembers_it(home,
         "ubatch-size 256, for without it the load failed for memory: it was so the last time" in again.stderr
     )
     assert home.status()["server"]["last_failure"] is None
+
+
+def test_requests_that_run_out_of_gpu_memory_lead_to_the_same_step_back_which_is_remembered(tmp_path):
+    """The engine is a script: every request is too large for it as long as a batch is not small."""
+    home = Home(tmp_path / "home", (), free_port())
+    roomy = fake_server(tmp_path / "roomy")
+    short = fake_server(tmp_path / "short", breaks="decode() failed: ErrorOutOfDeviceMemory")
+    engine = script(
+        tmp_path / "llama-server",
+        f'case "$*" in *"--ubatch-size 256"*) exec {roomy} "$@";; *) exec {short} "$@";; esac\n',
+    )
+    home.profile("placed", f"model: demo\nengine: {{source: path, path: {engine}}}\nplacement: auto\n")
+    try:
+        home.start("placed")
+        for restarts in (1, 2):
+            assert "ErrorOutOfDeviceMemory" in home.run("ask", "Well?", code=None).stderr
+            now = home.watch_for(
+                lambda now, n=restarts: (now["server"]["restarts"], now["server"]["state"]) == (n, "ready")
+            )
+        reason = "ubatch-size 256, for without it requests ran out of GPU memory"
+        assert now["server"]["why"] == f"with {reason}"
+        assert now["server"]["last_failure"]["kind"] == "gpu-memory"
+        assert home.run("ask", "Well?").stdout.strip() == DEMO_ANSWER
+        assert reason in home.run("status").stdout
+        assert reason in home.run("events").stdout
+        assert reason in (home.root / "logs" / "daemon.log").read_text()
+        home.run("stop")
+        assert f"{reason}: it was so the last time" in home.start("placed").stderr
+        assert home.status()["server"]["last_failure"] is None
+    finally:
+        home.close()
 
 
 def test_where_one_step_back_is_not_enough_it_stops_and_says_so(home, tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import psutil
 import pytest
 
 from supervisor.hardware.detection import detect
@@ -50,9 +51,12 @@ LFM2 = (
 COMPILING = 900.0  # seconds until LLVM has compiled the shaders of a first answer; kept for the next run
 FEW_TOKENS = ("server.batch-size=8", "server.ubatch-size=8")  # more at once want shaders that take minutes
 MIB = 1024**2
-LITTLE = (
-    "{gpu-layers: 99, ctx-size: 512, parallel: 1, fit: 'off', warmup: false, log-verbosity: 4, cache-ram: 0}"
-)
+FIXED = (
+    "n-cpu-moe", "ubatch-size", "batch-size", "threads", "threads-batch", "poll", "flash-attn", "repack", "load-mode",
+)  # fmt: skip
+LITTLE = "ctx-size: 512, parallel: 1, warmup: false, log-verbosity: 4, cache-ram: 0"
+PINNED = f"server: {{gpu-layers: 99, fit: 'off', {LITTLE}}}"
+PLACED = f"placement: auto\nserver: {{{LITTLE}}}"
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +83,10 @@ def seen_by(vulkan):
     }
 
 
-def profile(home, vulkan, **env):
+def profile(home, vulkan, *, placing=PINNED, **env):
     """``vk`` has all its layers on the device."""
     engine = {"source": "path", "path": str(vulkan / "llama-server")}
-    text = f"extends: demo\nengine: {json.dumps(engine)}\nserver: {LITTLE}\nenv: {json.dumps(env)}\n"
+    text = f"extends: demo\nengine: {json.dumps(engine)}\n{placing}\nenv: {json.dumps(env)}\n"
     home.profile("vk", text)
 
 
@@ -139,27 +143,40 @@ def complete(home, tokens):
         return refused.code, refused.read().decode()
 
 
-def test_too_little_memory_of_the_device_in_a_request_is_called_so_and_followed_by_a_new_start(
-    home, vulkan, tmp_path
+STEPS_BACK = {
+    PINNED: "",
+    PLACED: "with n-cpu-moe 1, for without it requests ran out of GPU memory",
+}
+
+
+@pytest.mark.parametrize("placing", STEPS_BACK, ids=("pinned", "placed"))
+def test_too_little_memory_of_the_device_in_requests_is_called_so_and_followed_by_a_start_with_less(
+    home, vulkan, tmp_path, placing
 ):
     """
     Its buffers of 33,300 bytes are enough for the load and for 3 tokens; 8 want one of 33,792.  That llama-server
-    keeps the size it wants, and fails in every later request: 3 tokens are answered by the next one.
+    keeps the size it wants, and fails in every later request: 3 tokens are answered by the next one.  A placement
+    that is the user's stays, also the second time.
     """
     narrow_model(tmp_path / "narrow.gguf")
     size = "33300"
     forced = {"GGML_VK_FORCE_MAX_BUFFER_SIZE": size, "GGML_VK_SUBALLOCATION_BLOCK_SIZE": size}
-    profile(home, vulkan, **seen_by(vulkan), **forced)
+    profile(home, vulkan, placing=placing, **seen_by(vulkan), **forced)
     options = ("model=" + str(tmp_path / "narrow.gguf"), *FEW_TOKENS, "server.ctx-size=256")
-    home.start("vk", *(word for each in options for word in ("--set", each)))
-    assert complete(home, 3)[0] == 200
-    code, said = complete(home, 16)
-    assert code == 500
-    assert "ErrorOutOfDeviceMemory" in said
-    server = home.watch_for(lambda now: (seen := now["server"])["restarts"] and seen["state"] == "ready")[
-        "server"
-    ]
-    assert server["last_failure"]["message"].startswith("A request needed more memory than the GPU had free")
+    home.start("vk", *sets(options), timeout=COMPILING)
+    for restarts in (1, 2):
+        assert complete(home, 3)[0] == 200
+        code, said = complete(home, 16)
+        assert code == 500
+        assert "ErrorOutOfDeviceMemory" in said
+        server = home.watch_for(
+            lambda now, n=restarts: (now["server"]["restarts"], now["server"]["state"]) == (n, "ready")
+        )["server"]
+        failure = server["last_failure"]["message"]
+        assert failure.startswith("A request needed more memory than the GPU had free")
+    assert server["why"] == STEPS_BACK[placing]
+    command = psutil.Process(server["pid"]).cmdline()
+    assert ("--n-cpu-moe" in command) == bool(STEPS_BACK[placing])
     assert complete(home, 3)[0] == 200
     home.run("stop")
 
@@ -238,11 +255,59 @@ def ours(file, words, folder):
     return account(model, settings, pools, cpu_features=features, flavour="vulkan").accounts
 
 
+def log_of(home):
+    return "".join(path.read_text() for path in (home.root / "logs").glob("llama-server*.log"))
+
+
+def sets(options):
+    return [word for each in options for word in ("--set", each)]
+
+
 def test_it_is_ready_with_its_layers_on_the_device_and_answers_to_the_letter(home, vulkan):
     profile(home, vulkan, **seen_by(vulkan))
-    home.start("vk", *(word for each in FEW_TOKENS for word in ("--set", each)), timeout=COMPILING)
+    home.start("vk", *sets(FEW_TOKENS), timeout=COMPILING)
     assert home.status()["server"]["state"] == "ready"
-    log = "".join(path.read_text() for path in (home.root / "logs").glob("llama-server*.log"))
-    assert "offloaded 3/3 layers to GPU" in log
+    assert "offloaded 3/3 layers to GPU" in log_of(home)
     assert DEMO_ANSWER in home.run("ask", "hello", timeout=COMPILING).stdout
     home.run("stop")
+
+
+def start_with_few_tokens(home, vulkan):
+    """Also proves that its layers are on the device: the log of a server that only measures is not kept."""
+    few = ", ".join(each.removeprefix("server.").replace("=", ": ") for each in FEW_TOKENS)
+    placing = PINNED.replace(LITTLE, f"{LITTLE}, {few}")
+    profile(home, vulkan, placing=placing, **seen_by(vulkan))
+    home.start("vk", timeout=COMPILING)
+    assert "offloaded 3/3 layers to GPU" in log_of(home)
+    return home.status()["server"]
+
+
+def test_bench_measures_what_the_device_computes_and_names_it(home, vulkan):
+    before = start_with_few_tokens(home, vulkan)
+    words = ("bench", "vk", "--prompt", "16", "--answer", "8", "--seconds", "1")
+    out = home.run(*words, "--json", timeout=COMPILING)
+    (result,) = json.loads(out.stdout)["results"]
+    assert (result["flavour"], result["plan"]) == ("vulkan", before["digest"])
+    (device,) = result["devices"]
+    assert device.startswith("Vulkan0: llvmpipe")
+    assert "free" not in device
+    (row,) = result["rows"]
+    assert row["generated_per_second"]["median"] > 0
+    assert all(each["prompt_tokens"] == 16 for each in row["samples"])
+    assert home.status()["server"]["pid"] == before["pid"], "it measured the server whose log was read"
+    assert f"device   {device}" in home.run("bench", "show", "vk").stdout
+
+
+def test_tune_measures_with_and_without_the_device_and_ends_with_a_verdict(home, vulkan):
+    """The device is the CPU with a driver in between: without it the model is faster, proved in time or not."""
+    before = start_with_few_tokens(home, vulkan)
+    fixed = [word for key in FIXED for word in ("--fix", key)]
+    words = ("--goal", "chat", "--budget", "60s", "--vary", "gpu-layers=0,99", *fixed, "--yes", "--json")
+    found = json.loads(home.run("tune", "vk", *words, timeout=COMPILING).stdout)
+    points = dict(found["charts"][0]["lines"][0]["points"])
+    assert points[0.0]["value"] > points[3.0]["value"]
+    changed = [(each["key"], each["is"]) for each in found["settings"]]
+    assert (found["result"], changed) in [("faster", [("server.gpu-layers", "0")]), ("unchanged", [])]
+    assert found["why"]
+    assert home.status()["server"]["digest"] == before["digest"]
+    assert "gpu-layers: 0" in (home.root / "config" / "profiles" / "vk-tuned.yaml").read_text()

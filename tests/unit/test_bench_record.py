@@ -112,7 +112,10 @@ def test_a_result_says_what_ran_and_where(tmp_path):
     plan = LaunchPlan(
         "p", ("x", "-c", "1"), {}, "", 0, "b2", "vulkan", "", "model.gguf", "digest", secrets={"KEY": "s3"}
     )
+    seen = "Vulkan0: Radeon RX 9070 (RADV GFX1201)"
+    plan = replace(plan, devices=(f"{seen} (16304 MiB, 15312 MiB free)", "RPC0: odd"))
     found = result_of(plan, hardware, [row()], "2026-11-30T12:00:00+00:00")
+    assert found.devices == (seen, "RPC0: odd"), "how much is free is different each time"
     assert (found.profile, found.plan, found.build, found.flavour) == ("p", "digest", "b2", "vulkan")
     assert found.machine == machine_words(hardware)
     assert "9700X" in found.machine

@@ -10,6 +10,7 @@ from supervisor.cli.bench_tables import (
     charts,
     compare_json,
     compare_table,
+    head_lines,
     interval_words,
     list_table,
     row_label,
@@ -72,6 +73,12 @@ def test_the_lines_of_a_growing_table_are_below_each_other():
     for name in HEADERS:
         column = header.index(name.upper())
         assert all(line[column - 1] == " " and line[column] != " " for line in lines if column), name
+
+
+def test_the_devices_that_the_engine_saw_are_above_the_table():
+    lines = list(head_lines(result("p-1", devices=("CUDA0: one", "CUDA1: two"))))
+    assert lines[1:-1] == ["machine  box", "device   CUDA0: one", "device   CUDA1: two", "model    m"]
+    assert list(head_lines(result("p-1")))[1:-1] == ["machine  box", "model    m"]
 
 
 def test_what_disturbed_and_what_was_reported_is_below_the_table():

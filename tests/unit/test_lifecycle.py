@@ -37,7 +37,7 @@ from supervisor.server.lifecycle_table import (
     WorkersBack,
 )
 from supervisor.server.outcome import LifecycleCommand, Outcome
-from supervisor.server.restart_budget import GONE_SECONDS
+from supervisor.server.restart_budget import GONE_SECONDS, SHORT_AGAIN_SECONDS
 
 CRASH = Diagnosis("crash", "it crashed", "", retryable=True)
 HOPELESS = Diagnosis("argument", "a bad argument", "fix the profile", retryable=False)
@@ -151,11 +151,11 @@ def test_a_load_that_fails_for_memory_is_tried_once_with_less():
     story.start(ADJUSTABLE)
     story.clear()
     assert story.exited(SHORT) == [Do.CHECK_LAUNCH]
-    assert (story.life.state, story.life.plan) == (State.PREPARING, LESS)
+    assert (story.life.state, story.life.plan.digest) == (State.PREPARING, "less")
     story.clear()
     story.serving()
     assert (story.life.outcome.result, story.life.restarts) == ("ready", 0)
-    assert "n-cpu-moe 32" in story.life.why
+    assert story.life.why == "with n-cpu-moe 32, for without it the load failed for memory"
 
 
 def test_what_fails_for_memory_with_less_too_stays_down():
@@ -165,7 +165,7 @@ def test_what_fails_for_memory_with_less_too_stays_down():
     story.exited(SHORT)
     story.clear()
     assert story.exited(SHORT) == [Do.SETTLE]
-    assert (story.life.state, story.life.plan) == (State.FAILED, LESS)
+    assert (story.life.state, story.life.plan.digest) == (State.FAILED, "less")
 
 
 @pytest.mark.parametrize("diagnosis", [CRASH, HOPELESS])
@@ -177,10 +177,109 @@ def test_less_memory_is_no_answer_to_another_failure(diagnosis):
     assert story.life.plan is ADJUSTABLE
 
 
-def test_a_server_that_has_served_is_not_adjusted():
+def again(story):
+    """The same plan serves again, after its backoff."""
+    story.timer()
+    story.clear()
+    story.serving()
+
+
+def test_the_second_request_that_runs_out_of_gpu_memory_within_an_hour_leads_to_the_smaller_plan():
+    story = Story().up(ADJUSTABLE)
+    assert story.exited(SHORT) == [Do.ARM_BACKOFF]
+    assert story.life.plan is ADJUSTABLE
+    again(story)
+    assert story.exited(SHORT, later=SHORT_AGAIN_SECONDS - 10) == [Do.CHECK_LAUNCH]
+    assert (story.life.state, story.life.plan.digest) == (State.PREPARING, "less")
+    story.clear()
+    story.serving()
+    assert story.life.why == "with n-cpu-moe 32, for without it requests ran out of GPU memory"
+    assert (story.life.restarts, story.life.failure, story.life.proven) == (2, SHORT, story.life.plan)
+
+
+def test_it_is_the_same_for_one_that_runs_on_and_answers_no_request_any_more():
+    story = Story().up(ADJUSTABLE)
+    for digest in ("a", "less"):
+        story.after(Unresponsive(story.life.launch, SHORT))
+        story.exited(GONE)
+        if story.life.state is State.BACKOFF:
+            story.timer()
+        assert story.life.plan.digest == digest
+        story.clear()
+        story.serving()
+
+
+def test_requests_that_run_out_of_gpu_memory_more_than_an_hour_apart_change_no_plan():
+    story = Story().up(ADJUSTABLE)
+    for _ in range(3):
+        assert story.exited(SHORT, later=SHORT_AGAIN_SECONDS + 1) == [Do.ARM_BACKOFF]
+        again(story)
+    assert story.life.plan is ADJUSTABLE
+
+
+@pytest.mark.parametrize("diagnosis", [CRASH, replace(SHORT, kind="memory")])
+def test_what_else_goes_wrong_while_it_serves_changes_no_plan(diagnosis):
+    """RAM may be short because of any program, and experts on the CPU need more of it."""
+    story = Story().up(ADJUSTABLE)
+    for each in (SHORT, diagnosis, diagnosis):
+        assert story.exited(each) == [Do.ARM_BACKOFF]
+        again(story)
+    assert story.life.plan is ADJUSTABLE
+
+
+def test_a_person_who_starts_it_begins_anew():
     story = Story().up(ADJUSTABLE)
     story.exited(SHORT)
-    assert story.life.plan is ADJUSTABLE
+    story.after(Start(ADJUSTABLE))
+    story.clear()
+    story.serving()
+    assert story.exited(SHORT) == [Do.ARM_BACKOFF]
+
+
+def test_what_happened_to_another_plan_says_nothing_of_this_one():
+    story = Story().up(replace(ADJUSTABLE, digest="before"))
+    story.exited(SHORT)
+    again(story)
+    story.after(SleepAsked())
+    story.drained()
+    story.exited(GONE)
+    story.after(Reload(ADJUSTABLE))
+    story.after(WakeAsked())
+    story.clear()
+    story.serving()
+    assert story.exited(SHORT) == [Do.ARM_BACKOFF]
+
+
+@pytest.mark.parametrize(
+    ("plan", "state"),
+    [
+        (A, State.BACKOFF),  # nothing smaller is known, or it is not for us to choose
+        (replace(ADJUSTABLE, restart=Restart(max_restarts=1)), State.FAILED),
+        (replace(ADJUSTABLE, restart=Restart(policy="never")), State.FAILED),
+    ],
+)
+def test_the_smaller_plan_is_a_restart_like_any_other(plan, state):
+    story = Story().up(plan)
+    story.exited(SHORT)
+    if story.life.state is State.BACKOFF:
+        again(story)
+        story.exited(SHORT)
+    assert (story.life.state, story.life.plan) == (state, plan)
+
+
+def test_a_smaller_plan_that_runs_out_too_goes_on_within_its_budget():
+    story = Story().up(ADJUSTABLE)
+    story.exited(SHORT)
+    again(story)
+    for _ in range(A.restart.max_restarts - 1):
+        story.exited(SHORT)
+        if story.life.state is State.BACKOFF:
+            story.timer()
+        story.clear()
+        story.serving()
+        assert story.life.plan.digest == "less"
+    story.exited(SHORT)
+    assert story.life.state is State.FAILED
 
 
 def test_a_switch_tries_with_less_before_it_goes_back():
@@ -189,7 +288,7 @@ def test_a_switch_tries_with_less_before_it_goes_back():
     story.exited(GONE)
     story.clear()
     story.exited(SHORT)
-    assert story.life.plan is LESS
+    assert story.life.plan.digest == "less"
     story.clear()
     story.exited(SHORT)
     assert story.life.plan is B
