@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """
-    What is large comes first, and what is small fills up the end.
+    Deals out whole scopes, in the order of `pytest_collection_modifyitems`.
 
     Tests that run engines with several threads go to one worker: the threads spin while they wait for one
     another, so two engines on the same cores make each other a hundred times slower.
@@ -34,9 +35,28 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return scope_of(nodeid.partition("::")[0]) or nodeid
+            return scope_of_test(nodeid)
 
+    config.option.loadscopereorder = False  # it goes by the number of tests alone
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """
+    With several workers, what takes long comes first, and what is small fills up the end.
+
+    The files of tests/e2e have few tests that take seconds each: by their number, those with one test came last
+    of all, when the other workers had nothing left to do.
+    """
+    if hasattr(config, "workerinput"):
+        sizes = Counter(scope_of_test(item.nodeid) for item in items)
+        items.sort(
+            key=lambda item: (not item.nodeid.startswith("tests/e2e/"), -sizes[scope_of_test(item.nodeid)])
+        )
+
+
+def scope_of_test(nodeid):
+    return scope_of(nodeid.partition("::")[0]) or nodeid
 
 
 @cache

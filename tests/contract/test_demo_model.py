@@ -24,6 +24,7 @@ EMBEDDED = """
 import sys, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path, params.port = sys.argv[1], 0
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 server = xllamacpp.Server(params)
 print("listening on", server.listening_address, flush=True)
 sys.stdin.read()
@@ -42,8 +43,9 @@ SAMPLING = [
     "--presence-penalty",
     "1.5",
 ]
+SERVER = ["--threads", "1", "--host", "127.0.0.1", "--port", "0"]  # more spin while they wait for each other
 ENGINES = {
-    "built": ("GOSS_TEST_LLAMA_SERVER", [*SAMPLING, "--host", "127.0.0.1", "--port", "0", "-m"]),
+    "built": ("GOSS_TEST_LLAMA_SERVER", [*SAMPLING, *SERVER, "-m"]),
     "embedded": ("GOSS_TEST_EMBEDDED_PYTHON", ["-I", "-c", EMBEDDED]),
 }
 

@@ -18,7 +18,7 @@ from .systemd_machine import UID, USER, Machine, goss, why_not
 
 PROJECT = Path(__file__).parents[2]
 NEEDED = ("lib/systemd/systemd-logind", "lib/systemd/system/dbus.socket", "lib/systemd/system/user@.service")
-PROFILE = 'extends: demo\nengine: {{source: path, path: "{engine}"}}\n'
+PROFILE = 'extends: demo\nengine: {{source: path, path: "{engine}"}}\nserver: {{threads: 1}}\n'
 
 
 @pytest.fixture
