@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from supervisor.engine.cpu_features import features_used
 from supervisor.hardware.detection import detect
 from supervisor.memory.accounts import Account, Pool
 from supervisor.memory.engine_figures import Taken
@@ -77,7 +78,7 @@ def compare(program: Path, file: Path, model: Model, options: str, features: Seq
     measured = ask(program, file, words).get("RAM", Taken())
     if measured == Taken():
         raise SystemExit(f"{program} says nothing of its memory for {options}")
-    ours = planned(model, words, features, whole_batch=_is_tool(program))
+    ours = planned(model, words, features_used([str(program)], features), whole_batch=_is_tool(program))
     mine = (ours.weights.bytes, ours.context.bytes, ours.compute.bytes)
     theirs = (measured.weights_bytes, measured.context_bytes, measured.compute_bytes)
     return Compared(options, (*mine, sum(mine)), (*theirs, sum(theirs)))

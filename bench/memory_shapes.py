@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from supervisor.engine.cpu_features import features_used
 from supervisor.hardware.detection import detect
 from supervisor.memory.context import KNOWN
 
@@ -87,7 +88,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found: dict[str, list[Compared]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        features = detect(Path(folder)).cpu.features
+        features = features_used([str(arguments.server)], detect(Path(folder)).cpu.features)
         known = [name for name, shape in true_shapes().items() if shape.architecture in KNOWN]
         for name in arguments.names or known:
             found[name] = compare(arguments.server, name, Path(folder), features)

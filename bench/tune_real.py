@@ -1,11 +1,12 @@
 """
 Whether `tune` finds the best of an exhaustive grid, in a fifth of its time: real engine, real models, CPU.
 
-    bench/tune_real.py /path/to/llama-server [MODEL.gguf ...] [--synthetic] [--limit SECONDS] [--json]
+    bench/tune_real.py /path/to/llama-server [MODEL.gguf ...] [--synthetic] [--set KEY=VALUE ...]
+                       [--limit SECONDS] [--json]
 
 For each model every setting of the grid is measured with a load of its own.  Then the search has a fifth of
 the time that this took, and the same settings.  At last the best of the grid and what the search found are
-measured in turns (ABBA), each time with a fresh load: their ratio is what counts, since the best of many
+measured in turns, each time with a fresh load: their ratio is what counts, since the best of many
 noisy figures is always too good.  --synthetic adds a gpt-oss of some 300 MB whose weights are zero.
 
 The model, the session and the measurement are those of the command; only the space is cut to the grid.
@@ -25,6 +26,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count, islice, product
 from pathlib import Path
 from random import Random
+from typing import Any
+
+import yaml
 
 from supervisor.measure.measurement import Sample, Target, Workload
 from supervisor.measure.measuring_client import run
@@ -76,7 +80,7 @@ TOKENS = 32_000
 PROFILE = """\
 model: {model}
 engine: {{source: path, path: {engine}}}
-server: {{ctx-size: 4096, parallel: 1}}
+server: {server}
 """
 
 
@@ -92,7 +96,7 @@ class Compared:
     trials: int = 0
     best: Candidate = ()
     tuned: Candidate = ()
-    turns: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    turns: dict[Candidate, list[float]] = field(default_factory=dict)
 
     @property
     def whole_seconds(self) -> float:
@@ -103,11 +107,10 @@ class Compared:
     def share(self) -> float:
         return self.tune_seconds / self.whole_seconds if self.whole_seconds else 0.0
 
-    @property
-    def reached(self) -> Ratio:
-        """The speed of what was found by that of the best of the grid."""
-        best, tuned = self.turns
-        return ratio(best, tuned)
+    def against(self, other: Candidate) -> Ratio:
+        """The speed of what was found by that of another setting; the same setting is as good as itself."""
+        same = [1.0, 1.0]
+        return ratio(same, same) if other == self.tuned else ratio(self.turns[other], self.turns[self.tuned])
 
 
 def write_synthetic(path: Path) -> None:
@@ -216,21 +219,20 @@ def search(found: Compared, setup: TuningSetup, runner: TrialRunner) -> None:
 
 
 def take_turns(found: Compared, runner: TrialRunner, until: float) -> None:
-    """A B B A …; the same setting is as good as itself, and is not measured."""
-    if found.best == found.tuned:
-        found.turns = ([1.0, 1.0], [1.0, 1.0])
+    """The best of the grid, what was found and the profile: forwards, backwards, and so on."""
+    found.turns = {candidate: [] for candidate in (found.best, found.tuned, ())}
+    if len(found.turns) == 1:
         return
     for turn in range(TURNS):
-        order = (found.best, found.tuned) if turn % 2 == 0 else (found.tuned, found.best)
-        for candidate in order:
+        for candidate in [*found.turns][:: 1 if turn % 2 == 0 else -1]:
             result = runner.run(Trial(turn, candidate, 1, "in turns", reloads=True))
-            found.turns[candidate == found.tuned].extend(result.costs)
+            found.turns[candidate].extend(result.costs)
         if time.monotonic() > until and turn:
             return
 
 
 def shown(each: Compared) -> dict[str, object]:
-    reached = each.reached
+    reached, gained = each.against(each.best), each.against(())
     return {
         "model": each.model,
         "candidates": each.candidates,
@@ -245,17 +247,21 @@ def shown(each: Compared) -> dict[str, object]:
         "low": reached.low and round(reached.low, 3),
         "high": reached.high and round(reached.high, 3),
         "enough": reached.value >= ENOUGH,
+        "times_the_profile": round(gained.value, 3),
     }
 
 
-def profiles(root: Path, engine: Path, models: list[Path], *, synthetic: bool) -> list[str]:
+def profiles(
+    root: Path, engine: Path, models: list[Path], settings: dict[str, Any], *, synthetic: bool
+) -> list[str]:
     folder = root / "config" / "profiles"
     folder.mkdir(parents=True)
     if synthetic:
         models = [*models, root / "synthetic-gpt-oss.gguf"]
         write_synthetic(models[-1])
     for model in models:
-        text = PROFILE.format(model=model, engine=engine)
+        server = json.dumps({"ctx-size": 4096, "parallel": 1} | settings)
+        text = PROFILE.format(model=model, engine=engine, server=server)
         (folder / f"{name_of(model)}.yaml").write_text(text)
     return [name_of(model) for model in models]
 
@@ -271,6 +277,7 @@ def main() -> None:
     parser.add_argument("engine", type=Path)
     parser.add_argument("models", type=Path, nargs="*")
     parser.add_argument("--synthetic", action="store_true")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the profile")
     parser.add_argument("--limit", type=float, default=1e9, help="seconds for each model, about")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -278,7 +285,9 @@ def main() -> None:
         os.environ[HOME_VARIABLE] = root  # of the daemon that a session starts
         models = [model.resolve() for model in given.models]
         results = []
-        for name in profiles(Path(root), given.engine.resolve(), models, synthetic=given.synthetic):
+        settings = {key: yaml.safe_load(value) for key, value in (each.split("=", 1) for each in given.set)}
+        engine = given.engine.resolve()
+        for name in profiles(Path(root), engine, models, settings, synthetic=given.synthetic):
             until = time.monotonic() + given.limit
             results.append(shown(compared(name, Paths.under(Path(root)), until)))
             if not given.json:

@@ -1,4 +1,7 @@
-"""How much memory a profile takes with all that it loads, whether it fits, and what would help.  Pure."""
+"""
+How much memory a profile takes with all that it loads, whether it fits, and what would help.  Pure, but for a
+look at the engine's files on a CPU with AMX.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from functools import partial
 from types import MappingProxyType
 
 from ..engine.build import Build
+from ..engine.cpu_features import features_used
 from ..hardware.hardware import Hardware
 from ..model.metadata import Model
 from ..options.option_types import OptionValue
@@ -160,7 +164,7 @@ def fit(
     ours = ours_of(there, profile.leave_bytes)
     pools = leaving(there, ours, stays)
 
-    features = hardware.cpu.features
+    features = features_used(build.command, hardware.cpu.features)
     account_of = partial(account, pools=pools, cpu_features=features, flavour=build.flavour)
     division = Division(model, pools, profile.guardrails, partial(account_of, model))
 

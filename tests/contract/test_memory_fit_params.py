@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.build import Build
+from supervisor.engine.cpu_features import features_used
 from supervisor.engine.inspection import inspect
 from supervisor.errors import SupervisorError
 from supervisor.hardware.detection import detect
@@ -279,7 +280,7 @@ def test_the_real_tool_agrees_with_the_account(
     settings = launch(options, model)
     told = ask(real, file, settings)
     assert told is not None
-    features = detect(tmp_path).cpu.features
+    features = features_used(real.command, detect(tmp_path).cpu.features)
     ours = account(model, settings, [Pool("RAM", None, None)], cpu_features=features, flavour="cpu")
     (before,), (after,) = ours.accounts, calibrated(ours, [told]).accounts
     assert after.weights.source == "engine"

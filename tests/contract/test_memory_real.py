@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.engine.cpu_features import features_used
 from supervisor.errors import SupervisorError
 from supervisor.hardware.detection import detect
 from supervisor.memory.accounts import Account, Pool
@@ -47,7 +48,7 @@ def sparse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Mod
 
 def ours(model: Model, words: list[str], folder: Path) -> Account:
     settings = settings_of(parse_arguments(words).options, BUILD, model)
-    features = detect(folder).cpu.features
+    features = features_used([SERVER], detect(folder).cpu.features)
     ledger = account(model, settings, [Pool("RAM", None, None)], cpu_features=features, flavour="cpu")
     return ledger.accounts[0]
 

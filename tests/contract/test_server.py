@@ -36,8 +36,11 @@ posix = pytest.mark.skipif(
 )
 PATIENT = Health(interval_seconds=0.05)
 """Asked often, and as patient as by default: who waits for a processor, as all do on a busy machine, is not killed."""
-QUICK = replace(PATIENT, timeout_seconds=0.3, hang_timeout_seconds=0.6, busy_timeout_seconds=1.5)
-"""Only for a server that is to be killed: one that merely waits for a processor is too."""
+QUICK = replace(PATIENT, timeout_seconds=0.6, hang_timeout_seconds=1.0, busy_timeout_seconds=2.5)
+"""
+Only for a server that is to be killed: one that merely waits for a processor is too.  Each probe may cost the
+scripted server a tick of the kernel's clock, 10 ms; a shorter timeout would make that look like work.
+"""
 
 NO_GPU_MEMORY = "update_slots: decode() failed: Requested buffer size exceeds device buffer size limit: ErrorOutOfDeviceMemory"
 

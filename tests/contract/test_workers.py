@@ -187,7 +187,7 @@ async def test_a_server_that_hangs_with_a_silent_worker_is_not_to_blame(test, tm
     worker = await FakeWorker().start()
     hang = tmp_path / "hang"
     asked = with_worker(tmp_path, worker, metrics=f"hang:{hang}")
-    asked = hurried(asked, hang_timeout_seconds=1.5, busy_timeout_seconds=60)
+    asked = hurried(asked, hang_timeout_seconds=2.5, busy_timeout_seconds=60)
     assert (await test.server.start(asked)).result == "ready"
     worker.answers.clear()
     hang.touch()
