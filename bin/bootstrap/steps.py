@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 EXIT_NETWORK = 8  # as in supervisor/errors.py, which cannot be imported yet
@@ -56,26 +56,44 @@ class Steps:
 
     def run(self, text: str, command: Sequence[str | Path]) -> int:
         """The exit status of ``command``.  Whatever interrupts this ends all that it started."""
-        with self.log.open("ab") as log:
-            log.write(f"\n== {text}: {' '.join(map(str, command))}\n".encode())
-            log.flush()
-            child: subprocess.Popen[bytes] = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                **self._as_group(),
-            )
+        child: subprocess.Popen[bytes] | None = None
         try:
+            with self.log.open("ab") as log:
+                log.write(f"\n== {text}: {' '.join(map(str, command))}\n".encode())
+                log.flush()
+                with _signals_wait():
+                    child = subprocess.Popen(
+                        command,
+                        cwd=self.folder,
+                        env=self.environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        **self._as_group(),
+                    )
             return _wait_visibly(child, text)
         except BaseException:
-            _end_group(child)
+            if child is not None:
+                _end_group(child)
             raise
 
     def _as_group(self) -> dict[str, Any]:
         return {} if os.name == "nt" else {"pass_fds": [self.lock], "process_group": 0}
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """What would end us waits for a moment: a child that is not known yet would go on without us."""
+    came: list[int] = []
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came[:1]:
+        signal.raise_signal(number)
 
 
 def _wait_visibly(child: subprocess.Popen[bytes], text: str) -> int:
