@@ -59,6 +59,7 @@ class RunningProcess:
     is_child: bool = True
     ready_since: float | None = None
     degraded: str = ""
+    socket_fd: int | None = None  # of its `SocketPin`
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class Handover:
         yield from (self.lock_fd, self.control_fd, *([self.asked_fd] if self.asked_fd is not None else ()))
         for each in self.servers:
             yield from [each.lock_fd] if each.lock_fd is not None else ()
-            yield from [each.process.output_fd] if each.process is not None else ()
+            if each.process is not None:
+                yield from filter(None, (each.process.output_fd, each.process.socket_fd))
         if self.gateway is not None:
             yield from (*self.gateway.sockets, *(each.fd for each in self.gateway.copies))
 
@@ -190,6 +192,7 @@ def take_back(instance: Instance, handed: HandedServer) -> asyncio.Future[Outcom
             process.output_fd,
             process.ready_since,
             process.degraded,
+            process.socket_fd,
         )
         return server.take_over(plan, survivor)
     if handed.rests is None:
@@ -235,8 +238,9 @@ else:
             to_json(server.launched),
             keep(child.output_fd),
             child.is_our_child,
-            server.ready_since,
+            server.ready_since or (server.survivor and server.survivor.ready_since),
             server.why if server.state is State.DEGRADED else "",
+            keep(pinned) if (pinned := server.pin.descriptor) is not None else None,
         )
 
     class KeptDescriptors:

@@ -54,8 +54,21 @@ class SocketPin:
     def __init__(self) -> None:
         self._fd: int | None = None
 
+    @property
+    def descriptor(self) -> int | None:
+        """Of the file that it holds; for another program, which may `inherit` it."""
+        return self._fd
+
+    def inherit(self, target: ProbeTarget, descriptor: int) -> ProbeTarget:
+        """The same way to this socket, from the program that held it before an upgrade in place."""
+        self.let_go()
+        self._fd = descriptor
+        return replace(target, pinned=f"/proc/self/fd/{descriptor}")
+
     def hold(self, target: ProbeTarget) -> ProbeTarget:
         """The way to this socket that stays, until `let_go`; the same where there is none."""
+        if target.pinned:
+            return target
         self.let_go()
         if sys.platform == "linux" and target.unix and Path("/proc/self/fd").is_dir():
             with suppress(OSError):

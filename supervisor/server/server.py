@@ -111,7 +111,7 @@ class Server:
         self.survivor: Survivor | None = None  # whose process it is, if it was taken over
         self._preflight: asyncio.Task[None] | None = None
         self._device = Device()
-        self._pin = SocketPin()
+        self.pin = SocketPin()
         self._blaming: asyncio.Task[None] | None = None
         self._asked_to_end = 0  # the launch that got its first signal
         output.listen(self._read_line)
@@ -291,7 +291,10 @@ class Server:
             self.survivor = None
             self._inbox.put(Exited(launch, not_spawned(error, runs=survivor is not None)))
             return
-        child, target, plan = self.child, self.target, self.launched = began
+        child, target, plan = began
+        if survivor and survivor.socket_fd is not None:
+            target = self.pin.inherit(target, survivor.socket_fd)
+        self.child, self.target, self.launched = child, target, plan
         self._watcher = Watcher(
             survivor.watched if survivor else plan,
             child,
@@ -309,7 +312,7 @@ class Server:
     def _exited(self, launch: int, plan: LaunchPlan, status: ExitStatus) -> None:
         self.child = self.target = self.survivor = None
         self.workers.stop()
-        self._pin.let_go()
+        self.pin.let_go()
         leave_nothing(plan)
         self.output.end_run()
         phase: DeathPhase = "serving" if self.ready_since is not None else "starting"
@@ -358,7 +361,7 @@ class Server:
     def _serves(self, launch: int, plan: LaunchPlan, child: Child) -> None:
         child.catch_up()  # it logged its devices before it answered
         if self._watcher and self.child is child and self.target:
-            self.target = self._watcher.target = self._pin.hold(self._watcher.target)
+            self.target = self._watcher.target = self.pin.hold(self._watcher.target)
         self._inbox.put(Serving(launch, self._device.degraded(plan)))
         self.workers.begin(plan, self.lifecycle.whole)
 

@@ -18,7 +18,7 @@ class Survivor:
     """
     ``plan`` is as it was launched: with its inner port and key.  ``output_fd`` is where its output is read,
     ours to close; None for Linux to find it.  ``degraded`` is what was not as the profile asks when it was
-    last seen: its log said so long ago.
+    last seen: its log said so long ago.  ``socket_fd`` is that of its `SocketPin`.
     """
 
     identity: Identity
@@ -27,6 +27,7 @@ class Survivor:
     output_fd: int | None = None
     ready_since: float | None = None  # seconds since the epoch; None is not known, or not ready yet
     degraded: str = ""
+    socket_fd: int | None = None
 
     @property
     def watched(self) -> LaunchPlan:

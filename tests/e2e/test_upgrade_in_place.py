@@ -279,6 +279,26 @@ def test_a_server_that_loads_goes_on_loading_and_its_request_waits(home):
     home.played(run)
 
 
+def test_a_server_whose_socket_was_removed_is_reached_after_an_upgrade_or_two(home):
+    """The daemon holds the way to it (`SocketPin`), and hands that over too."""
+    before = home.pids
+    sockets = list(home.root.rglob("llama-server*.sock"))
+    assert sockets
+    for each in sockets:
+        each.unlink()
+    home.open()
+
+    async def run():
+        for _ in range(2):
+            await home.upgraded()
+            answer = await home.asked(QUESTION)
+            assert is_whole(await answer.answer())
+        assert home.pids == before
+        assert home.status()["server"]["state"] == "ready"
+
+    home.played(run)
+
+
 def test_a_program_that_cannot_take_over_changes_nothing(home, tmp_path):
     """It is not there, dies, says nothing of use, or is gone when its turn comes; a stream goes on."""
     real = " ".join(PROGRAM)
