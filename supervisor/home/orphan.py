@@ -190,22 +190,26 @@ def _others() -> list[int]:
 
 def _is_launched(identity: Identity, lock: Path, mark: str) -> bool:
     """
-    Whether the process of a record lives and has what only our launches have.  The record suffices for a
+    Whether the process of a record lives and has what only our launches have: the lock, or the mark of a
+    server of this name, also if the folders that prove more were removed since.  The record suffices for a
     program with capabilities, which Linux lets nobody look into, and on other systems.
     """
     if identify(identity.pid) != identity:
         return False
     try:
-        return _has_mark(identity.pid, mark) or _has_open(identity.pid, lock)
+        return _has_mark(identity.pid, mark, of_any_home=True) or _has_open(identity.pid, lock)
     except PermissionError:
         return True
     except OSError:  # gone; elsewhere there is no /proc
         return sys.platform != "linux"
 
 
-def _has_mark(pid: int, mark: str) -> bool:
-    environ = Path(f"/proc/{pid}/environ").read_bytes()
-    return bool(mark) and f"{MARK_VARIABLE}={mark}".encode() in environ.split(b"\0")
+def _has_mark(pid: int, mark: str, *, of_any_home: bool = False) -> bool:
+    environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    if of_any_home:
+        name = mark.partition("@")[0]
+        return bool(name) and any(each.startswith(f"{MARK_VARIABLE}={name}@".encode()) for each in environ)
+    return bool(mark) and f"{MARK_VARIABLE}={mark}".encode() in environ
 
 
 def _has_open(pid: int, file: Path) -> bool:

@@ -96,9 +96,10 @@ def test_without_a_record_nobody_is_touched(tmp_path, orphan):
 
 
 @pytest.fixture
-def stranger(tmp_path):
-    """A process with nothing of ours, and a record with all that is true of it."""
-    with subprocess.Popen(program(WAITS), stdout=subprocess.PIPE, start_new_session=True) as process:
+def stranger(tmp_path, request):
+    """A process with nothing of ours, or with this environment, and a record with all that is true of it."""
+    env = {**os.environ, **getattr(request, "param", {})}
+    with subprocess.Popen(program(WAITS), stdout=subprocess.PIPE, start_new_session=True, env=env) as process:
         assert process.stdout.readline() == b"up\n"
         forged = Record("default", "ready", "", "demo", 8080, identify(process.pid), None)
         write_record(tmp_path / "record.json", forged)
@@ -113,6 +114,15 @@ def test_a_record_that_names_a_stranger_truly_proves_nothing(tmp_path, stranger)
     with pytest.raises(StartFailed, match="cannot be proved"):
         take(tmp_path)  # while somebody holds the lock
     assert stranger.poll() is None
+    lock.release()
+
+
+@pytest.mark.parametrize("stranger", [{orphans.MARK_VARIABLE: "record@1:2"}], indirect=True)
+def test_a_server_whose_folders_were_removed_since_is_still_known_and_ends(tmp_path, stranger):
+    """Its lock is another file now, and its mark that of a folder that is gone."""
+    lock, said = take(tmp_path)
+    assert stranger.wait() == -signal.SIGTERM
+    assert str(stranger.pid) in said[0]
     lock.release()
 
 
