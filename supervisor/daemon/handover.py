@@ -238,7 +238,7 @@ else:
             to_json(server.launched),
             keep(child.output_fd),
             child.is_our_child,
-            server.ready_since or (server.survivor and server.survivor.ready_since),
+            server.ready_since or (server.survivor.ready_since if server.survivor else None),
             server.why if server.state is State.DEGRADED else "",
             keep(pinned) if (pinned := server.pin.descriptor) is not None else None,
         )
