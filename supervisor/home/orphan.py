@@ -3,9 +3,10 @@ A server that outlived its daemon, and so holds the generation lock that it has 
 
 It is stopped only if it is proved to be ours; otherwise nothing is touched.  A record alone proves nothing,
 since its file can be changed: on Linux the process that it names must also have the lock open, or the mark of
-this home's server in its environment.  A script that starts the server and waits for it dies with the daemon,
-and the server does not.  Two things prove that a process belongs to that launch: it is in the session that
-the script began, whose number the kernel gives to nobody else while a member lives; or it has the mark.
+a server of this name in its environment.  A script that starts the server and waits for it dies with the
+daemon, and the server does not.  Two things prove that a process belongs to that launch: it is in the session
+that the script began, whose number the kernel gives to nobody else while a member lives; or it has the mark
+of this home's server.
 """
 
 from __future__ import annotations
