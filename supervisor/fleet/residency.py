@@ -253,7 +253,9 @@ class _Table:
 
 
 def _loading(asked: Asked) -> Resident:
-    return Resident(asked.name, asked.bytes, "loading", priority=asked.priority)
+    """One that is to be alone lives with nobody until it is loaded, as if its bytes were not known."""
+    needs = None if asked.alone else asked.bytes
+    return Resident(asked.name, needs, "loading", priority=asked.priority)
 
 
 def _without(names: Collection[str], scene: _Scene) -> _Scene:

@@ -154,6 +154,15 @@ def test_alone_leaves_only_pinned_ones():
     assert what(asks("a", card=1, since=None, alone=True), *residents[:2]) == Beside()
 
 
+def test_what_comes_while_one_is_to_be_alone_waits_until_it_is_loaded():
+    """Otherwise the one that is to be alone evicts it, and the next request loads it again, without end."""
+    alone, comes = asks("a", card=1, since=None, alone=True), asks("b", ram=1)
+    there, leaves = loaded("a", card=1), loaded("c", ram=1, phase="leaving")
+    assert each([comes, alone], there, leaves) == {"a": WaitFor(("c",), None), "b": WaitFor(("a",), None)}
+    assert each([comes, alone], there) == {"a": Beside(), "b": WaitFor(("a",), None)}
+    assert each([comes], there) == {"b": Beside()}
+
+
 # --- what cannot be
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import inf
+from typing import Literal
 
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -186,6 +187,8 @@ class Model:
     since: float = 0.0
     under_way: int = 0
     waiting: list[float] = field(default_factory=list)
+    person: Literal["", "loads", "loads alone"] = ""  # what somebody asked for who is no client
+    evicts: set[str] = field(default_factory=set)  # those that have not gone yet: until then it does not ask again
     loads: int = 0
 
 
@@ -214,6 +217,9 @@ class Course:
     def settle(self, model):
         model.phase = "ready" if model.phase == "loading" else "absent"
         model.since = self.now
+        if model.phase == "absent":
+            for each in self.models:
+                each.evicts.discard(model.name)
         self.carry_on()
 
     def carry_on(self):
@@ -230,9 +236,11 @@ class Course:
 
     def decide(self):
         waiting = [
-            Asked(each.name, each.bytes, each.waiting[0], each.priority)
+            Asked(each.name, each.bytes, None, each.priority, each.person == "loads alone")
+            if each.person
+            else Asked(each.name, each.bytes, each.waiting[0], each.priority)
             for each in self.models
-            if each.waiting and each.phase not in {"ready", "loading"}
+            if each.person or (each.waiting and each.phase not in {"ready", "loading"})
         ]
         there = [self.resident(each) for each in self.models if each.phase != "absent"]
         return decide_all(waiting, there, self.memory, self.demand, TURNS, now=self.now)
@@ -249,19 +257,26 @@ class Course:
         by_name = {each.name: each for each in self.models}
         has_changed = False
         for name, decision in decisions.items():
+            asker = by_name[name]
+            if asker.evicts:
+                continue
             match decision:
                 case Beside():
-                    assert by_name[name].phase == "absent"
-                    by_name[name].phase = "loading"
-                    by_name[name].loads += 1
+                    assert asker.phase == "absent" or (asker.person and asker.phase == "ready")
+                    if asker.phase == "absent":
+                        asker.phase = "loading"
+                        asker.loads += 1
+                    asker.person = ""
                     has_changed = True
                 case Evict(names):
+                    asker.evicts |= set(names)
                     for each in names:
-                        self.stop(by_name[each], by_name[name])
+                        self.stop(by_name[each], asker)
                     has_changed = True
                 case NoRoom():
                     self.refused.add(name)
-                    by_name[name].waiting.clear()
+                    asker.waiting.clear()
+                    asker.person = ""
                     has_changed = True
                 case WaitFor(names, until):
                     assert names
@@ -272,9 +287,11 @@ class Course:
     def stop(self, model, asker):
         assert not model.pinned
         assert model.phase in {"ready", "loading"}
-        if model.under_way or model.phase == "loading":
+        if asker.person:
+            pass  # does not wait
+        elif model.under_way or model.phase == "loading":
             assert self.now - asker.waiting[0] >= 120
-        if model.under_way:
+        if model.under_way and not asker.person:
             assert self.now - model.since >= 120
             assert model.priority <= asker.priority
         model.phase = "draining" if model.under_way else "leaving"
@@ -296,6 +313,11 @@ class AnyCourse(Course, RuleBasedStateMachine):
     def requests_come(self, data, many):
         model = data.draw(st.sampled_from(self.models))
         self.arrive(model, many)
+        self.carry_on()
+
+    @rule(data=st.data(), alone=st.booleans())
+    def a_person_loads_one(self, data, alone):
+        data.draw(st.sampled_from(self.models)).person = "loads alone" if alone else "loads"
         self.carry_on()
 
     @rule(data=st.data())
@@ -324,7 +346,7 @@ class AnyCourse(Course, RuleBasedStateMachine):
     @invariant()
     def who_waits_has_something_to_wait_for(self):
         """Liveness: a load or a stop is under way, an answer is, or the time is known at which to go on."""
-        if any(each.waiting for each in getattr(self, "models", ())):
+        if any(each.waiting or each.person for each in getattr(self, "models", ())):
             moves = any(each.phase in {"loading", "leaving"} or each.under_way for each in self.models)
             assert moves or self.next_time < inf
 
@@ -333,7 +355,7 @@ class AnyCourse(Course, RuleBasedStateMachine):
         if not hasattr(self, "models"):
             return
         for _ in range(200):
-            if not any(each.waiting for each in self.models):
+            if not any(each.waiting or each.person for each in self.models):
                 break
             if coming := [each for each in self.models if each.phase in {"loading", "leaving"}]:
                 self.settle(coming[0])
@@ -343,7 +365,7 @@ class AnyCourse(Course, RuleBasedStateMachine):
                 assert self.next_time < inf
                 self.now = self.next_time
                 self.carry_on()
-        assert not any(each.waiting for each in self.models)
+        assert not any(each.waiting or each.person for each in self.models)
 
 
 AnyCourse.TestCase.settings = hypothesis_settings(max_examples=100, stateful_step_count=30, deadline=None)
@@ -369,3 +391,30 @@ def test_nobody_starves_while_everything_is_asked_for_without_pause(sizes, memor
             longest = max([longest, *(course.now - arrived for arrived in each.waiting)])
         course.now += 5.0
     assert longest <= (len(sizes) - 1) * (120 + 20)  # each of the others has had its turn once
+
+
+@given(st.lists(BYTES, min_size=3, max_size=6), memories(), st.booleans())
+@hypothesis_settings(max_examples=50, deadline=None)
+def test_a_persons_load_comes_to_an_end_while_everything_is_asked_for_without_pause(sizes, memory, alone):
+    """Each one that has to go does so once, though requests for it wait by then."""
+    course = Course()
+    course.begin(sizes, memory)
+    first = course.models[0]
+    coming = []
+    for step in range(6 * len(sizes)):
+        if step == 3 * len(sizes):  # by now all are loaded that have room
+            first.person = "loads alone" if alone else "loads"
+        for each in course.models:
+            if each.name not in course.refused:
+                course.arrive(each)
+        course.carry_on()
+        for each in course.models:
+            while each.under_way:
+                course.end_one(each)
+        coming = [each for each in coming if each.phase in {"loading", "leaving"}]
+        coming += [
+            each for each in course.models if each.phase in {"loading", "leaving"} and each not in coming
+        ]
+        if coming:  # one at a time, in the order in which they began
+            course.settle(coming.pop(0))
+    assert not first.person
