@@ -188,7 +188,9 @@ class Model:
     under_way: int = 0
     waiting: list[float] = field(default_factory=list)
     person: Literal["", "loads", "loads alone"] = ""  # what somebody asked for who is no client
-    evicts: set[str] = field(default_factory=set)  # those that have not gone yet: until then it does not ask again
+    evicts: set[str] = field(
+        default_factory=set
+    )  # those that have not gone yet: until then it does not ask again
     loads: int = 0
 
 
