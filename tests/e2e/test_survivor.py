@@ -14,6 +14,7 @@ import socket
 import psutil
 import pytest
 
+from supervisor.errors import NotRunning
 from supervisor.home.places import server_socket
 from supervisor.model.demo import DEMO_ANSWER
 from supervisor.paths import Paths
@@ -21,7 +22,8 @@ from supervisor.server.mechanism.linux_process import PIPE_BYTES
 
 from ..fakes.launching import wait_until_gone
 from .conftest import PATIENCE
-from .gateway_load import demo_profile
+from .gateway_load import demo_profile, start
+from .test_gateway_faults import frozen
 from .test_main_job import lives
 from .test_several import pids, three
 
@@ -142,3 +144,25 @@ def test_the_main_server_takes_over_what_ran_next_to_another_again_and_again(bui
     child = psutil.Process(healed["server"]["pid"])
     built_home.run("stop")
     assert not lives(child)
+
+
+def test_a_server_that_was_being_unloaded_when_the_daemon_was_killed_is_ended(built_home):
+    clients = start(built_home, stop={"grace": f"{PATIENCE}s"})
+
+    async def killed_while_it_drains():
+        stream = clients.endless()
+        await stream.until_begun()
+        with frozen(await clients.pid()):  # so that it is under way for certain
+            unloading = asyncio.create_task(asyncio.to_thread(built_home.run, "unload", code=None))
+            await clients.until_state("draining")
+            server = kill_daemon(built_home)
+        await stream.leave()
+        assert (await unloading).returncode == NotRunning.exit_code
+        return server
+
+    server = asyncio.run(killed_while_it_drains())
+    assert lives(server)
+    started = built_home.run("start", "--profile", "one", "--detach")
+    assert "took over" not in started.stderr
+    assert not lives(server)
+    assert built_home.status()["server"]["state"] == "ready"
