@@ -44,7 +44,8 @@ def status(*, watch: bool, verbose: bool, as_json: bool) -> int:
     """
     Show what is running, since when, and why.
 
-    With several models loaded, or with -v, also who has how much of each memory.
+    With several models loaded, or with -v, also who has how much of each memory. -v also names servers that
+    would end with a daemon that is killed, although their profiles say 'orphan: adopt'.
 
     Exit code 0: ready, or asleep until the next request; 1: degraded, not ready yet, or failed; 3: no daemon.
     """
@@ -121,7 +122,8 @@ def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
     left = orphan.left_running(paths)
     unproved = {} if held_by(daemon_lock(paths)) is not None else orphan.left_unproved(paths)
     if as_json:
-        server = {"state": "stopped", "profile": record.profile if record else None, "last_failure": failure}
+        profile = (record.profile or None) if record else None
+        server = {"state": "stopped", "profile": profile, "last_failure": failure}
         survivors = [
             {
                 "profile": each.profile,
@@ -135,7 +137,12 @@ def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
             {"profile": None, "pid": min(pids, default=None), "since": None, "memory": {}}
             for pids in unproved.values()
         ]
-        echo_json(daemon=None, server=server, survivors=survivors)
+        nothing: dict[str, list[object]] = {
+            name: [] for name in ("servers", "served", "memory", "loads_waiting", "jobs")
+        }
+        echo_json(
+            schema=2, daemon=None, server=server, **nothing, gateway=None, update=None, survivors=survivors
+        )
         return error.exit_code
     for each, identity in left:
         held = ", ".join(f"{size(number)} of {pool}" for pool, number in each.held.items())
@@ -168,7 +175,8 @@ def _lines(now: StatusDocument, *, verbose: bool = False) -> Iterator[str]:
     yield from _gateway(now.get("gateway"))
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield from _of_another_version(daemon["version"])
-    yield from _ending(all_servers(now))
+    if verbose:
+        yield from _ending(all_servers(now))
     yield f"log       {server['log']}"
     if held := server.get("held_by"):
         held_for = duration(time.time() - epoch_of(held["since"]))

@@ -211,9 +211,9 @@ class Daemon:
         wanted = {
             name for name, profile in survivors.profiles.items() if profile in offered and name != SERVER
         }
-        await survivors.end({*other_servers(self._paths)} - wanted)
-        if not survivors.runs(SERVER, plan):
-            await survivors.end([SERVER])
+        await survivors.end(
+            {SERVER, *other_servers(self._paths)} - wanted - {survivors.running(SERVER, plan)}
+        )
 
     async def _resume(self, handed: Handover) -> None:
         """
@@ -266,8 +266,8 @@ class Daemon:
 
     def _first(self, plan: LaunchPlan, listen: Listen | None) -> Coroutine[Any, Any, asyncio.Future[Outcome]]:
         """``gateway.preload: false``: the first request loads the model."""
-        runs = self._loads.survivors.runs(SERVER, plan)
-        if plan.behind_gateway and listen is not None and not listen.settings.preload and not runs:
+        survivor = self._loads.survivors.running(SERVER, plan)
+        if plan.behind_gateway and listen is not None and not listen.settings.preload and survivor is None:
             return self._gateway.rest(plan, listen)
         return self._gateway.launch(plan, listen)
 

@@ -140,7 +140,8 @@ class Loads:
 
     def _taken_over(self, instance: Instance, plan: LaunchPlan) -> asyncio.Future[Outcome] | None:
         """It has its memory already, so nothing has to make way; None where no survivor runs this."""
-        survivor = self.survivors.take(instance.name, plan)
+        is_first = instance.server.plan is None
+        survivor = self.survivors.take(instance.name, plan) if is_first else None
         if survivor is None:
             return None
         pid, since = survivor.identity.pid, survivor.ready_since

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import AlreadyRunning, StartFailed
@@ -108,9 +109,11 @@ class GenerationLock:
 def left_running(paths: Paths) -> list[tuple[Record, Identity]]:
     """
     The servers whose process lives, holds its lock and is proved to be of this home: without a daemon, those
-    that an earlier one left.
+    that an earlier one left.  Each with the name under which it was launched; the record is the main server's
+    where that took it over later.
     """
     found = []
+    main = read_record(record_file(paths))
     for name in (SERVER, *other_servers(paths)):
         file = record_file(paths, name)
         record = read_record(file)
@@ -118,7 +121,8 @@ def left_running(paths: Paths) -> list[tuple[Record, Identity]]:
         if record is None or identity is None or identify(identity.pid) != identity:
             continue
         if held_by(generation_lock(paths, name)) is not None and _belongs(identity.pid, None, mark_of(file)):
-            found.append((record, identity))
+            last = main if main is not None and main.identity == identity else record
+            found.append((replace(last, server=name), identity))
     return found
 
 

@@ -119,7 +119,8 @@ _NOBODY = "nobody listens at its address any more"
 class Watcher:
     """
     One launch's.  ``serves()`` is called once, when it is ready; ``doubts(text)`` after each look at one that
-    is; ``is_dead(kind, message)`` when it has to go, and then no more.  ``under_way`` counts its requests.
+    is; ``is_dead(kind, message)`` when it has to go, and then no more.  ``under_way`` counts its requests;
+    ``was_ready``: it was taken over, and was ready before.
     """
 
     def __init__(
@@ -133,8 +134,10 @@ class Watcher:
         doubts: Callable[[str], None],
         is_dead: Callable[[str, str], None],
         under_way: Callable[[], int] = lambda: 0,
+        was_ready: bool = False,
     ) -> None:
         self._plan = plan
+        self._was_ready = was_ready
         self._child = child
         self.target = target
         self._output = output
@@ -199,7 +202,11 @@ class Watcher:
                 return
             refused = f" ({path} {_refusal(answer)})" if answer.outcome == "error" and answer.status else ""
             if watch.loading(self._evidence(), time.monotonic()) is HealthVerdict.DEAD:
-                self._is_dead("stalled", f"it made no progress while loading{refused}")
+                if self._was_ready:
+                    said = f"it did not become ready again after it was taken over{refused}"
+                    self._is_dead("hung", f"{said}, and made no progress{suspects(self._plan)}")
+                else:
+                    self._is_dead("stalled", f"it made no progress while loading{refused}")
                 return
             self._doubts(_unknown(answer) or (f"it is not up yet{refused}" if refused else ""))
             await asyncio.sleep(paused := pause)

@@ -146,7 +146,9 @@ class Launcher:
         plan = survivor.plan if survivor else with_inner_address(asked)
         target = target_of(plan)
         probed = filter(None, (plan.ready_path, plan.liveness_path))
-        self.output.begin_run(plan.secrets.values(), probed, goes_on=survivor is not None)
+        self.output.begin_run(
+            plan.secrets.values(), probed, goes_on=survivor is not None and survivor.has_log
+        )
         if survivor is not None:
             self.output.note(f"--- taken over by goss-supervisor {__version__}, pid {os.getpid()} ---")
             return Begun(take_over(survivor, on_output=self.output.feed), target, plan)

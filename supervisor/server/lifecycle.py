@@ -278,7 +278,8 @@ class Lifecycle:
         self._budget.clear()
         if self.state in OCCUPIED:
             self._next = plan
-            self.why = f"making way for {plan.profile}"
+            is_same = self.plan is not None and self.plan.profile == plan.profile
+            self.why = "restarting" if is_same else f"making way for {plan.profile}"
         else:
             self._begin(plan)
 

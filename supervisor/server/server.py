@@ -280,9 +280,8 @@ class Server:
         self._inbox.put(PreflightDone(launch, problem))
 
     async def _spawn(self, launch: int) -> None:
-        asked = self.plan
+        asked, survivor = self.plan, self.survivor
         assert asked is not None
-        survivor = self.survivor
         self._device.begin(asked, survivor.degraded if survivor else "")
         self._watcher = None
         try:
@@ -304,6 +303,7 @@ class Server:
             doubts=self._set_busy,
             is_dead=partial(self._give_up, launch),
             under_way=self.under_way,
+            was_ready=survivor is not None and survivor.ready_since is not None,
         )
         self.memory.begin(child.identity.pid, asked)
         self._on_change()  # the pid is known now, so readers of the record can find the child

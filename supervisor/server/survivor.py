@@ -17,8 +17,9 @@ from ..plan.launch import LaunchPlan
 class Survivor:
     """
     ``plan`` is as it was launched: with its inner port and key.  ``output_fd`` is where its output is read,
-    ours to close; None for Linux to find it.  ``degraded`` is what was not as the profile asks when it was
-    last seen: its log said so long ago.  ``socket_fd`` is that of its `SocketPin`.
+    None for Linux to find it; ``socket_fd`` is that of its `SocketPin`.  The take-over closes both if it
+    fails.  ``degraded`` is what was not as the profile asks when it was last seen: its log said so long ago.
+    ``has_log``: what it said so far is in the log of the server that takes it over.
     """
 
     identity: Identity
@@ -28,6 +29,7 @@ class Survivor:
     ready_since: float | None = None  # seconds since the epoch; None is not known, or not ready yet
     degraded: str = ""
     socket_fd: int | None = None
+    has_log: bool = True
 
     @property
     def watched(self) -> LaunchPlan:

@@ -21,11 +21,13 @@ from ..decoding import Malformed, decode
 from ..engine.adapters.llamacpp import MODEL_OPTIONS, LlamaCpp
 from ..errors import SupervisorError
 from ..home.orphan import end_left, left_running
+from ..home.places import SERVER
 from ..home.records import Record
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import is_socket_path
 from .background import beside_the_loop
+from .lifecycle_table import LEAVING
 from .preflight import listens_on
 from .process import family
 from .survivor import Survivor
@@ -77,8 +79,10 @@ class LeftPlan:
     def plan_for(self, asked: LaunchPlan) -> LaunchPlan | None:
         """
         The plan of this process with the policies of ``asked``; None if the two differ in more than what the
-        free memory decided.
+        free memory decided, or if the server is now to end with its daemon.
         """
+        if asked.orphan == "end":
+            return None
         if asked.digest == self.digest:
             return asked
         if not self.wish or asked.wish != self.wish:
@@ -115,20 +119,28 @@ class Survivors:
         held = [launched.memory for record, launched in self._left.values() if record.profile == profile]
         return held[0] if held else {}
 
-    def runs(self, name: str, asked: LaunchPlan) -> bool:
-        """Whether the survivor of this name runs what is asked for."""
-        return name in self._left and self._left[name][1].plan_for(asked) is not None
+    def running(self, name: str, asked: LaunchPlan) -> str | None:
+        """
+        The name of the survivor that runs what this server is asked for.  The main one takes any; the others
+        only their own, since the main server's may hold the lock that the next launch there needs.
+        """
+        names = [name, *self._left] if name == SERVER else [name]
+        fitting = (
+            each for each in names if each in self._left and self._left[each][1].plan_for(asked) is not None
+        )
+        return next(fitting, None)
 
     def take(self, name: str, asked: LaunchPlan) -> Survivor | None:
-        """The survivor of this name, once, if it runs what is asked for."""
-        if not self.runs(name, asked):
+        """The survivor that runs what this server is asked for, once."""
+        was = self.running(name, asked)
+        if was is None:
             return None
-        record, launched = self._left.pop(name)
+        record, launched = self._left.pop(was)
         plan = launched.plan_for(asked)
         assert plan is not None
         assert record.identity is not None
         degraded = record.why if record.state == "degraded" else ""
-        return Survivor(record.identity, plan, False, None, record.ready_since, degraded)
+        return Survivor(record.identity, plan, False, None, record.ready_since, degraded, has_log=was == name)
 
     async def end(self, names: Iterable[str]) -> None:
         """End the survivors of these names.  Logs those that it cannot end, or cannot prove to be ours."""
@@ -141,9 +153,9 @@ class Survivors:
 
 
 def launched_of(record: Record) -> LeftPlan | None:
-    """None where it cannot be taken over."""
+    """None where it cannot be taken over, or was being stopped: the next start completes that."""
     try:
-        return decode(LeftPlan, record.launched) if record.launched else None
+        return decode(LeftPlan, record.launched) if record.launched and record.state not in LEAVING else None
     except Malformed:
         return None
 

@@ -111,10 +111,14 @@ def _service(request: ServiceRequest, facts: Facts) -> Iterator[str]:
     yield "UMask=0077"
     yield "Restart=on-failure"
     yield "RestartPreventExitStatus=78"  # a profile that is wrong stays wrong
-    yield "RestartSec=5"
+    # Clients wait for the first one.  The four that the start limit allows take some 30 s, in which a network
+    # or a driver may come up; without steps 1 s would make that 4 s.
     if facts.version >= RESTART_STEPS:
-        yield "RestartSteps=5"
+        yield "RestartSec=1"
+        yield "RestartSteps=4"
         yield "RestartMaxDelaySec=60"
+    else:
+        yield "RestartSec=5"
     yield "TimeoutStartSec=90"  # the daemon asks for more while a model loads
     yield f"TimeoutStopSec={ceil(request.stop_seconds + STOP_MARGIN_SECONDS)}"
     yield "WatchdogSec=30"

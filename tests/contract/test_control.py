@@ -11,14 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from types import SimpleNamespace
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, Mock, patch
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.cli.output import show_outcome
 from supervisor.cli.status import _exit_code, _lines
+from supervisor.cli.status import status as status_command
 from supervisor.daemon.control_listener import listen
 from supervisor.daemon.control_server import Control
 from supervisor.daemon.loads import Loads
@@ -210,6 +212,21 @@ async def test_a_page_asks_what_a_connection_does_and_sees_each_change(test, tmp
     assert control.log_of("default") == test.server.output.path
     with pytest.raises(NotFound):
         control.log_of("nobody")
+
+
+@promise
+async def test_without_a_daemon_the_status_has_the_same_fields_and_what_was_left(test, tmp_path):
+    with patch.object(Paths, "from_environment", lambda: Paths.under(tmp_path / "empty")):
+        asked = CliRunner().invoke(status_command, ["--json"], standalone_mode=False)
+    told, now = json.loads(asked.stdout), control_of(test).status()
+    assert asked.return_value == NotRunning.exit_code
+    assert (told["schema"], told["daemon"]) == (now["schema"], None)
+    assert told.keys() - now.keys() == {"survivors"}
+    assert now.keys() <= told.keys()
+    lists = {name for name, field in now.items() if isinstance(field, list)}
+    assert [told[name] for name in (*lists, "survivors")] == [[]] * (len(lists) + 1)
+    assert told["server"] == {"state": "stopped", "profile": None, "last_failure": None}
+    assert told["server"].keys() <= now["server"].keys()
 
 
 @promise

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -144,6 +145,12 @@ def test_one_whose_output_is_no_pipe_is_left_alone(tmp_path):
 # --- a server's
 
 
+def opened():
+    """The files that this process has open."""
+    links = Path("/proc/self/fd").iterdir()
+    return {os.readlink(each) for each in links if each.is_symlink()}
+
+
 def left(test, tmp_path, **faults):
     """A plan, and a survivor that runs it and holds the lock of the server, which the test's server has not."""
     asked = plan(tmp_path, **faults)
@@ -199,6 +206,9 @@ async def test_a_survivor_that_hangs_is_given_no_time_to_load(test, tmp_path):
     assert outcome.result == "ready"
     assert test.server.child.identity != found.identity
     assert wait_until_gone(found.identity.pid)
+    failure = test.server.failure
+    assert failure.kind == "hung"
+    assert "did not become ready again after it was taken over, and made no progress" in failure.message
 
 
 @promise
@@ -222,11 +232,14 @@ def test_only_one_that_was_ready_is_judged_so_and_it_is_asked_no_question(tmp_pa
 @promise
 async def test_a_survivor_that_cannot_be_taken_over_is_ended_before_another_runs(test, tmp_path):
     asked, found = left(test, tmp_path)
-    stranger = replace(found, output_fd=os.open(os.devnull, os.O_RDONLY))  # which no loop can watch
+    output, pinned = (tmp_path / name for name in ("output", "pinned"))
+    fds = [os.open(file, os.O_RDONLY | os.O_CREAT) for file in (output, pinned)]  # which no loop can watch
+    stranger = replace(found, output_fd=fds[0], socket_fd=fds[1])
     outcome = await test.server.take_over(asked, stranger)
     assert outcome.result == "ready"
     assert test.server.child.identity != found.identity
     assert wait_until_gone(found.identity.pid)
+    assert not {str(output), str(pinned)} & opened(), "both are closed"
 
 
 @promise
@@ -241,17 +254,18 @@ async def test_a_survivor_on_the_cpu_is_degraded_as_it_was(test, tmp_path):
 
 
 @pytest.fixture
-def home(tmp_path):
-    """A home whose killed daemon left a server, and the record of it."""
+def home(tmp_path, request):
+    """A home whose killed daemon left a server, the main one or the one of another name, and its record."""
+    name = getattr(request, "param", "default")
     paths = Paths.under(tmp_path / "home")
     make_folders(paths)
     asked = replace(plan(tmp_path), orphan="adopt", wish="w")
-    lock = Lock.acquire(generation_lock(paths), {})
-    environ = {**os.environ, MARK_VARIABLE: mark_of(record_file(paths))}
+    lock = Lock.acquire(generation_lock(paths, name), {})
+    environ = {**os.environ, MARK_VARIABLE: mark_of(record_file(paths, name))}
     identity = leave_behind(list(asked.argv), inherit=(lock.fd,), env=environ)
     lock.release()
     record = Record(
-        "default", "degraded", "no driver", "p", asked.port, identity, None,
+        name, "degraded", "no driver", "p", asked.port, identity, None,
         launched=asdict(LeftPlan.of(asked)), ready_since=7.0,
     )  # fmt: skip
     until_listening(asked.port)
@@ -268,7 +282,7 @@ def until_listening(port):
 
 
 def found_in(paths, record):
-    write_record(record_file(paths), record)
+    write_record(record_file(paths, record.server), record)
     found = Survivors(paths)
     run_story(found.look())
     return found
@@ -278,13 +292,32 @@ def test_what_a_killed_daemon_left_is_found_proved_and_taken_once(home):
     paths, asked, record = home
     found = found_in(paths, record)
     assert found.profiles == {"default": "p"}
-    assert not found.runs("default", replace(asked, digest="other", wish="other"))
+    for other in (replace(asked, digest="other", wish="other"), replace(asked, orphan="end")):
+        assert found.running("default", other) is None
+    assert found.running("p", asked) is None, "the main server may need its lock"
+    assert found.running("default", asked) == "default"
     survivor = found.take("default", asked)
     assert survivor == Survivor(record.identity, asked, False, None, 7.0, "no driver")
     assert found.take("default", asked) is None
 
 
-def test_a_record_that_does_not_prove_it_is_no_survivor(home):
+@pytest.mark.parametrize("home", ["p"], indirect=True)
+def test_the_main_server_takes_over_what_ran_next_to_it_also_after_another_kill(home):
+    paths, asked, record = home
+    survivor = found_in(paths, record).take("default", asked)
+    assert survivor == Survivor(record.identity, asked, False, None, 7.0, "no driver", has_log=False)
+    later = replace(record, server="default", state="ready", why="")
+    write_record(record_file(paths), later)
+    found = found_in(paths, record)
+    assert found.profiles == {"p": "p"}
+    assert found.take("default", asked).degraded == "", "what the main server saw last"
+    write_record(record_file(paths), replace(later, state="draining"))
+    assert found_in(paths, record).profiles == {}
+    write_record(record_file(paths), replace(later, identity=identify(os.getpid())))
+    assert found_in(paths, record).profiles == {"p": "p"}
+
+
+def test_a_record_that_does_not_prove_it_or_of_one_that_was_being_stopped_is_no_survivor(home):
     paths, asked, record = home
     identity, launched = record.identity, record.launched
     for change in (
@@ -292,6 +325,9 @@ def test_a_record_that_does_not_prove_it_is_no_survivor(home):
         {"identity": replace(identity, started=1.0)},
         {"identity": identify(os.getpid())},  # a stranger with the pid
         {"launched": None},
+        {"state": "draining"},  # somebody had asked for its end
+        {"state": "stopping"},
+        {"state": "killing"},
         {"launched": {"digest": asked.digest}},
         {"launched": {**launched, "port": asked.port - 1}},  # it listens elsewhere
         {"launched": {**launched, "host": str(paths.runtime / "llama-server-p.sock")}},

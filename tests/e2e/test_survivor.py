@@ -12,7 +12,9 @@ import signal
 import socket
 
 import psutil
+import pytest
 
+from supervisor.errors import NotRunning
 from supervisor.home.places import server_socket
 from supervisor.model.demo import DEMO_ANSWER
 from supervisor.paths import Paths
@@ -20,7 +22,8 @@ from supervisor.server.mechanism.linux_process import PIPE_BYTES
 
 from ..fakes.launching import wait_until_gone
 from .conftest import PATIENCE
-from .gateway_load import demo_profile
+from .gateway_load import demo_profile, start
+from .test_gateway_faults import frozen
 from .test_main_job import lives
 from .test_several import pids, three
 
@@ -88,10 +91,11 @@ def test_the_next_start_takes_the_server_of_a_killed_daemon_over(built_home):
     assert not lives(child)
 
 
-def test_a_survivor_of_another_plan_is_ended_and_the_model_is_loaded_anew(built_home):
+@pytest.mark.parametrize("change", ["server.parallel=1", "orphan=end"])
+def test_a_survivor_that_is_no_longer_wanted_so_is_ended_and_the_model_is_loaded_anew(built_home, change):
     built_home.start()
     server = kill_daemon(built_home)
-    started = built_home.start("demo", "--set", "server.parallel=1")
+    started = built_home.start("demo", "--set", change)
     assert "took over" not in started.stderr
     assert not lives(server)
     assert built_home.status()["server"]["state"] == "ready"
@@ -122,3 +126,43 @@ def test_all_servers_that_are_still_offered_are_taken_over_and_the_others_end(bu
     after = asyncio.run(pids(clients))
     assert after == {"one": before["one"], "two": before["two"]}
     assert wait_until_gone(before["three"])
+
+
+def test_the_main_server_takes_over_what_ran_next_to_another_again_and_again(built_home):
+    clients = three(built_home)
+    built_home.run("load", "two")
+    before = asyncio.run(pids(clients))
+    for _ in range(2):  # the second time, it was the main server's
+        kill_daemon(built_home)
+        started = built_home.run("start", "--profile", "two", "--detach")
+        assert f"took over two (pid {before['two']})" in started.stderr
+        assert asyncio.run(pids(clients)) == {"two": before["two"]}
+    assert wait_until_gone(before["one"])
+    os.kill(before["two"], signal.SIGKILL)
+    healed = built_home.watch_for(lambda now: now["server"]["restarts"] and now["server"]["state"] == "ready")
+    assert built_home.run("ask", "hello").stdout.strip() == DEMO_ANSWER
+    child = psutil.Process(healed["server"]["pid"])
+    built_home.run("stop")
+    assert not lives(child)
+
+
+def test_a_server_that_was_being_unloaded_when_the_daemon_was_killed_is_ended(built_home):
+    clients = start(built_home, stop={"grace": f"{PATIENCE}s"})
+
+    async def killed_while_it_drains():
+        stream = clients.endless()
+        await stream.until_begun()
+        with frozen(await clients.pid()):  # so that it is under way for certain
+            unloading = asyncio.create_task(asyncio.to_thread(built_home.run, "unload", code=None))
+            await clients.until_state("draining")
+            server = kill_daemon(built_home)
+        await stream.leave()
+        assert (await unloading).returncode == NotRunning.exit_code
+        return server
+
+    server = asyncio.run(killed_while_it_drains())
+    assert lives(server)
+    started = built_home.run("start", "--profile", "one", "--detach")
+    assert "took over" not in started.stderr
+    assert not lives(server)
+    assert built_home.status()["server"]["state"] == "ready"

@@ -282,7 +282,8 @@ def test_who_ends_with_a_killed_daemon_is_named_where_the_profile_asks_for_somet
                 for name, orphan in servers
             ]
         }
-        return [line.strip() for line in _lines(now) if "if it is killed" in line]
+        assert "if it is killed" not in "\n".join(_lines(now)), "it is no news for who has just started"
+        return [line.strip() for line in _lines(now, verbose=True) if "if it is killed" in line]
 
     script = "only llama-server itself goes on"
     unread = {"asked": "adopt", "ends_because": script}
@@ -293,7 +294,8 @@ def test_who_ends_with_a_killed_daemon_is_named_where_the_profile_asks_for_somet
     assert said(("demo", unread), ("chat", goes_on), ("coder", unread)) == [
         f"if it is killed, demo and coder end with it: {script}"
     ]
-    assert "if it is killed" not in "\n".join(_lines(status())), "a daemon of the version before"
+    older = "\n".join(_lines(status(), verbose=True))
+    assert "if it is killed" not in older, "a daemon of the version before"
 
 
 def test_the_status_of_a_sleeping_server_shows_no_process():

@@ -605,9 +605,17 @@ def test_asking_again_does_not_make_a_stop_any_longer():
 def test_a_switch_stops_the_old_one_first():
     story = Story().up()
     assert story.start(B) == [Do.DRAIN, Do.ARM_DRAIN]
+    assert story.life.why == "making way for b"
     assert story.drained() == [Do.TERM, Do.ARM_GRACE]
     assert story.exited(GONE) == [Do.CHECK_LAUNCH]
     assert story.life.plan is B
+
+
+@pytest.mark.parametrize("again", [A, replace(A, digest="a2")])
+def test_a_restart_makes_way_for_nobody_else(again):
+    story = Story().up()
+    story.start(again)
+    assert (story.life.state, story.life.why) == (State.DRAINING, "restarting")
 
 
 def test_a_switch_that_fails_goes_back_once_to_the_plan_that_worked():

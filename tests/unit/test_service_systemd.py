@@ -98,8 +98,15 @@ def test_before_notify_reload_a_program_reloads_which_may_ask_for_time():
 
 
 def test_restarts_come_in_steps_from_254_on():
-    assert "RestartSteps" not in unit(request(), facts(253))
-    assert value(unit(request(), facts(254)), "RestartSteps") == "5"
+    older, newer = unit(request(), facts(253)), unit(request(), facts(254))
+    assert "RestartSteps" not in older
+    assert value(newer, "RestartSteps") == "4"
+    first, last = (float(value(newer, name)) for name in ("RestartSec", "RestartMaxDelaySec"))
+    steps = [first * (last / first) ** (n / 4) for n in range(4)]  # systemd's service_restart_usec_next()
+    assert steps[0] == 1.0, "clients wait for it"
+    four = 4 * float(value(older, "RestartSec"))
+    assert int(value(newer, "StartLimitBurst")) == len(steps) + 1
+    assert sum(steps) > four == 20.0, "a network may come up before it is given up"
 
 
 def test_the_clock_is_left_alone_where_that_would_close_every_device():

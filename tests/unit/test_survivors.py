@@ -61,3 +61,7 @@ def test_a_survivor_has_its_own_placement_and_the_policies_that_are_asked_for():
 def test_a_survivor_of_another_wish_or_an_unknown_one_has_no_plan(had, asked):
     left = LeftPlan.of(replace(PLAN, wish=had))
     assert left.plan_for(replace(PLAN, digest="d2", wish=asked)) is None
+
+
+def test_a_profile_that_now_says_that_it_ends_takes_nothing_over():
+    assert LeftPlan.of(PLAN).plan_for(replace(PLAN, orphan="end")) is None

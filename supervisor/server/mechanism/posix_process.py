@@ -82,17 +82,20 @@ def take_over(survivor: Survivor, *, on_output: Callable[[bytes], None]) -> Posi
     identity = survivor.identity
     end: End = OwnEnd(identity.pid) if survivor.is_child else FarEnd(identity)
     pipe: Pipe | None = None
+    output = survivor.output_fd
     try:
-        if survivor.output_fd is not None:
-            pipe = Pipe(survivor.output_fd, on_output)
-        elif sys.platform == "linux":
-            pipe = Pipe(output_of(identity), on_output)
-        else:
+        if output is None and sys.platform == "linux":
+            output = output_of(identity)
+        if output is None:
             raise OSError(errno.ENOTSUP, "this system cannot do that")  # noqa: TRY301 - one answer to all
+        pipe = Pipe(output, on_output)
         return PosixChild(identity, pipe, _best_notice if survivor.is_child else _far_notice, end)
     except OSError as error:
         if pipe is not None:
             pipe.close()
+            output = None
+        for fd in filter(None, (output, survivor.socket_fd)):
+            os.close(fd)
         if survivor.is_child:  # else the lock that it holds keeps others from running next to it
             os.kill(identity.pid, signal.SIGKILL)
         why = error.strerror or error
