@@ -37,7 +37,7 @@ _AIM = 0.03  # of the cost: how well a trial should tell it
 _USUAL_NOISE, _USUAL_WEIGHT = 0.02, 2  # of a run, as if so many had been seen
 _ENOUGH_RUNS = 12  # degrees of freedom that tell the noise; a trial of one run tells nothing of it
 _SURE = 2.6  # standard errors, looked at after each pair: Pocock's bound for some six looks, two-sided 5 %
-_SURE_UNTURNED = 4.0  # the same where there was no time for turns, as the best of many is lucky
+_SURE_OF_ONE = 0.025  # of either side, shared by all that were measured where there was no time for turns
 _LEAST_PAIRS, _MOST_PAIRS, _USUAL_PAIRS = 2, 24, 4
 _TRUE_SHARE = 0.7  # of the gain that is expected: the best of many is lucky, too
 _MOST_OBSERVED = 140  # what the model can take in without taking long itself
@@ -286,7 +286,7 @@ class SettingsSearch:
         place = len(turned) % 4
         turn = winner if place in {0, 3} else start
         first = next((trial.runs for trial, _ in self._told if trial.reloads), 0)
-        runs = first or self._turn_runs(winner, start)
+        runs = first or min(self._turn_runs(winner, start), self._affordable_runs(winner, start))
         spent = self.spent_seconds + _LONGER * self._seconds(turn, runs)
         if spent > self._budget_seconds and not self._has_turn(turn):
             return self._unturned(start, winner)
@@ -295,12 +295,22 @@ class SettingsSearch:
     def _unturned(self, start: Candidate, winner: Candidate) -> Found:
         """At the end of the budget: what is far better by all trials together needs no more turns."""
         apart = self._apart(start, winner)
-        half = _SURE_UNTURNED * math.sqrt(apart.variance)
+        half = self._sure_of_many() * math.sqrt(apart.variance)
         if apart.mean - half <= 0:
             return self._nothing(_UNPROVED)
         low, high = math.exp(apart.mean - half), math.exp(apart.mean + half)
         why = "There was no time to measure both in turns for long, but the difference is large."
         return Found(winner, start, math.exp(apart.mean), low, high, why)
+
+    def _sure_of_many(self) -> float:
+        """
+        Standard errors by which the best of so many must be better, as the luckiest of them looks better than it
+        is: Bonferroni's bound.  Student's distribution by its expansion (Abramowitz and Stegun 26.7.5), since
+        few runs tell the noise badly.
+        """
+        many = max(len({seen.candidate for seen in self._seen}) - 1, 1)
+        z = _NORMAL.inv_cdf(1 - _SURE_OF_ONE / many)
+        return z + (z**3 + z) / (4 * self._freedom)
 
     def _turns_seconds(self) -> float:
         """What it will take to prove that the best is better than the profile, within bounds."""
@@ -322,6 +332,12 @@ class SettingsSearch:
         """Of each turn: enough for a proof in few of them, as each one loads anew."""
         wanted = math.ceil(self._runs_to_prove(best, start) / _LEAST_PAIRS)
         return min(max(wanted, self._runs()), _MOST_KNOWN_RUNS)
+
+    def _affordable_runs(self, best: Candidate, start: Candidate) -> int:
+        """Of each turn, so that there is time for as many as a proof needs at least: half of a pair proves nothing."""
+        load, run = (sum(each) for each in zip(self._times_of(best), self._times_of(start), strict=True))
+        pair_seconds = (self._budget_seconds - self.spent_seconds) / _LONGER / _LEAST_PAIRS
+        return max(math.floor((pair_seconds - load) / run), 1)
 
     def _start(self) -> Candidate:
         """The profile, or the first other start where that does not run; of those that were measured."""
@@ -351,10 +367,16 @@ class SettingsSearch:
 
     def _seconds(self, candidate: Candidate, runs: int) -> float:
         """That a trial of what was measured before will take."""
+        load, run = self._times_of(candidate)
+        return load + run * runs
+
+    def _times_of(self, candidate: Candidate) -> tuple[float, float]:
+        """As `_times`, of what was measured before."""
         load, run = self._times()
         its = [seen for seen in self._seen if seen.candidate == candidate]
         usual = load + run * fmean(seen.runs for seen in its)
-        return (load + run * runs) * fmean(seen.took_seconds for seen in its) / max(usual, _LEAST_COST)
+        slower = fmean(seen.took_seconds for seen in its) / max(usual, _LEAST_COST)
+        return load * slower, run * slower
 
     def _nothing(self, why: str) -> Found:
         start = self._start()
