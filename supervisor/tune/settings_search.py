@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import ne
 from random import Random
 from statistics import NormalDist, fmean, linear_regression
 
@@ -28,6 +29,7 @@ _TURNS_SPARE = 1.5  # how much longer than expected that proof may take
 _LEAST_PROMISE = 0.0005  # of the cost: what promises less is not worth a trial
 _LEAST_GAIN = 0.002  # what is less is no gain
 _LARGE_GAIN = 0.01
+_USUAL_LOSS = 0.01  # of a change that was not tried
 _DOUBT = 0.25  # trust in the model where it promises nothing, as it may be wrong
 _GOOD, _LIKELY, _CHANCE = 3, 30, 15  # candidates: whose surroundings are looked at, and how many of them
 _DRIFT_EVERY = 6  # trials
@@ -37,7 +39,7 @@ _AIM = 0.03  # of the cost: how well a trial should tell it
 _USUAL_NOISE, _USUAL_WEIGHT = 0.02, 2  # of a run, as if so many had been seen
 _ENOUGH_RUNS = 12  # degrees of freedom that tell the noise; a trial of one run tells nothing of it
 _SURE = 2.6  # standard errors, looked at after each pair: Pocock's bound for some six looks, two-sided 5 %
-_SURE_OF_ONE = 0.025  # of either side, shared by all that were measured where there was no time for turns
+_ERRS = 0.025  # to either side, shared by all that were measured: where there was no time for turns
 _LEAST_PAIRS, _MOST_PAIRS, _USUAL_PAIRS = 2, 24, 4
 _TRUE_SHARE = 0.7  # of the gain that is expected: the best of many is lucky, too
 _MOST_OBSERVED = 140  # what the model can take in without taking long itself
@@ -66,8 +68,8 @@ class _Seen:
 class SettingsSearch:
     """
     ``starts`` are the profile, which is the empty candidate, and what else to begin with: the planner's
-    placement, the engine's own fit.  The end is never worse than the best of them.  A turn that ``has_turn``
-    names was measured before, and takes no time.
+    placement, the engine's own fit, its usual settings.  The end is never worse than the best of them.  A
+    turn that ``has_turn`` names was measured before, and takes no time.
 
     `ask` changes nothing that can be seen, so a trial of which nothing was told is asked again.  A trial
     that died is never asked again, nor what certainly needs more of the memory that it was short of.
@@ -193,7 +195,8 @@ class SettingsSearch:
             return self._trial(best, why, runs=self._race_runs())
         near, far = self._unknown(best) if len(self._told) < _NEW * self._most_trials else ([], [])
         known = [each for each in self._good() if each != best]
-        apart = {each: self._apart(each, best) for each in dict.fromkeys((*near, *far, *known))}
+        apart = {each: self._apart(each, best) for each in known}
+        apart |= {each: self._expected(each, best) for each in (*near, *far)}
         runs = dict.fromkeys(apart, self._runs()) | dict.fromkeys(known, self._race_runs())
         noise = self._noise() ** 2
 
@@ -234,6 +237,12 @@ class SettingsSearch:
 
     def _apart(self, candidate: Candidate, best: Candidate) -> CostEstimate:
         return self._surrogate().difference(self._around.levels(candidate), self._around.levels(best))
+
+    def _expected(self, candidate: Candidate, best: Candidate) -> CostEstimate:
+        """Of one that was not measured.  Most changes to a good setting make it slower."""
+        apart = self._apart(candidate, best)
+        changes = sum(map(ne, self._around.levels(candidate), self._around.levels(best)))
+        return replace(apart, mean=apart.mean + _USUAL_LOSS * changes)
 
     def _since(self, best: Candidate) -> int:
         """Trials since it was first measured."""
@@ -288,8 +297,9 @@ class SettingsSearch:
         first = next((trial.runs for trial, _ in self._told if trial.reloads), 0)
         runs = first or min(self._turn_runs(winner, start), self._affordable_runs(winner, start))
         spent = self.spent_seconds + _LONGER * self._seconds(turn, runs)
-        if spent > self._budget_seconds and not self._has_turn(turn):
+        if (not runs or spent > self._budget_seconds) and not self._has_turn(turn):
             return self._unturned(start, winner)
+        runs = runs or self._runs()  # these were measured before, and take no time
         return self._trial(turn, "the best and the profile in turns", runs=runs, reloads=True)
 
     def _unturned(self, start: Candidate, winner: Candidate) -> Found:
@@ -304,12 +314,12 @@ class SettingsSearch:
 
     def _sure_of_many(self) -> float:
         """
-        Standard errors by which the best of so many must be better, as the luckiest of them looks better than it
-        is: Bonferroni's bound.  Student's distribution by its expansion (Abramowitz and Stegun 26.7.5), since
-        few runs tell the noise badly.
+        Standard errors by which the best of so many must be better, since the luckiest of them looks better
+        than it is: Bonferroni's bound, for Student's distribution, by its expansion (Abramowitz and Stegun
+        26.7.5), since few runs tell little of the noise.
         """
         many = max(len({seen.candidate for seen in self._seen}) - 1, 1)
-        z = _NORMAL.inv_cdf(1 - _SURE_OF_ONE / many)
+        z = _NORMAL.inv_cdf(1 - _ERRS / many)
         return z + (z**3 + z) / (4 * self._freedom)
 
     def _turns_seconds(self) -> float:
@@ -334,10 +344,10 @@ class SettingsSearch:
         return min(max(wanted, self._runs()), _MOST_KNOWN_RUNS)
 
     def _affordable_runs(self, best: Candidate, start: Candidate) -> int:
-        """Of each turn, so that there is time for as many as a proof needs at least: half of a pair proves nothing."""
+        """Of each turn, so that there is time for all that a proof needs: half of a pair proves nothing."""
         load, run = (sum(each) for each in zip(self._times_of(best), self._times_of(start), strict=True))
         pair_seconds = (self._budget_seconds - self.spent_seconds) / _LONGER / _LEAST_PAIRS
-        return max(math.floor((pair_seconds - load) / run), 1)
+        return max(math.floor((pair_seconds - load) / run), 0)
 
     def _start(self) -> Candidate:
         """The profile, or the first other start where that does not run; of those that were measured."""
