@@ -24,7 +24,7 @@ from ..plan.plan_json import from_json
 from . import bench_tables
 from .bench_run import BenchWishes, measured, say
 from .common import complete_profiles, completer, json_option, show_default_profile
-from .output import echo_json, shows
+from .output import echo_json, shows, waiting
 from .start import prepared
 
 _ABOUT = "; ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items())
@@ -153,7 +153,7 @@ def bench(
     _check(as_json=as_json, as_csv=as_csv)
     live = not (as_json or as_csv)
     paths = Paths.from_environment()
-    refuse_without_room(paths)
+    refuse_without_room(paths, waiting)
     plan_of = partial(_plan, paths)
     results = measured(paths, names or [_usual(paths)], plan_of, BenchWishes(**wishes), live=live)
     _print(results, as_json=as_json, as_csv=as_csv)

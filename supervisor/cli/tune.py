@@ -120,7 +120,7 @@ def tune(
         return show_last(name, paths, svg=svg, as_json=as_json)
     request = TuneRequest(name, goal, budget, fixed, _varied(varied), min_context or 0)
     if not dry_run:
-        refuse_without_room(paths)
+        refuse_without_room(paths, waiting)
         _at_hand(request, paths)
     with waiting("looking at the profile and this machine"):
         setup = set_up(request, variants_of(name, paths))

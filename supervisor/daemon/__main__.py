@@ -87,6 +87,7 @@ def main() -> int:
                 is_service=orders.get("is_service", False),
                 handover=handover,
                 is_foreground=foreground,
+                operation=orders.get("operation", ""),
                 write_log=partial(_write_out, writing),
                 survives=plan is not None or handover is not None,
             )
