@@ -19,7 +19,7 @@ from ..measure.measurement import Sample, Target, Workload
 from ..measure.measuring_client import run as run_workload
 from ..measure.session import MeasuringSession, opened, pids_of_daemon, refuse_without_room
 from ..paths import Paths
-from ..prepare.prepare import prepare
+from ..prepare.prepare import estimate, prepare
 from ..prepare.variants import variants_of
 from ..profile.field_kinds import Invalid
 from ..profile.field_kinds import duration as duration_kind
@@ -34,7 +34,7 @@ from ..tune.trials import TrialRunner, TuningProgress, TuningStep, carried_out, 
 from ..tune.tuning_journal import Deaths, TuningJournal, kept_trials, opened_journal
 from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up, tips_of
 from .common import complete_profiles, confirmed, json_option
-from .output import StderrProgress, echo_json, table, waiting
+from .output import StderrProgress, echo_json, size, table, waiting
 from .tune_report import report, said_so_far, show_last
 
 EXIT_DECLINED = 1
@@ -126,6 +126,7 @@ def tune(
         setup = set_up(request, variants_of(name, paths))
     _introduce(setup, paths, polite=polite)
     if dry_run:
+        _introduce_downloads(name, setup, paths)
         return _show_space(setup, as_json=as_json)
     if not yes and sys.stdin.isatty() and sys.stderr.isatty() and not confirmed("Begin?"):
         return EXIT_DECLINED
@@ -194,6 +195,15 @@ def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
         rows.append(("goes on", f"with {kept} trials of an earlier run (--restart starts over)"))
     for label, text in rows:
         click.echo(f"{label:<9} {text}", err=True)
+
+
+def _introduce_downloads(name: str, setup: TuningSetup, paths: Paths) -> None:
+    """What `_at_hand` would download first, on stderr."""
+    found = estimate(name, {}, paths, setup.variants.context.hardware())
+    for each in (found.engine, found.model):
+        if each.download_bytes != 0:
+            amount = "size unknown" if each.download_bytes is None else size(each.download_bytes)
+            click.echo(f"downloads {each.what} ({amount})", err=True)
 
 
 def _disturbs(paths: Paths, *, polite: bool) -> str:

@@ -169,16 +169,18 @@ def fits(variants: ProfileVariants) -> Fits:
     """
     For the search: whether a candidate can be, its engine is installed, and it fits by the profile's
     guardrails, without more of the model being read from the disk again and again than with the profile
-    as it is.
+    as it is.  The profile's own engine need not be installed yet: `tune` does that before it measures.
     """
     known: dict[Candidate, bool] = {}
     account = variants.account({})
     paged_bytes = account.verdict.paged_bytes if account else 0
+    own = variants.build(variants.profile({}))
 
     def judged(candidate: Candidate) -> bool:
         overrides = dict(candidate)
         try:
-            if variants.build(variants.profile(overrides)).source == "none":
+            build = variants.build(variants.profile(overrides))
+            if build.source == "none" and build != own:
                 return False
             found = variants.account(overrides)
         except SupervisorError:

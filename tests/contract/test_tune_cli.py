@@ -67,3 +67,14 @@ def test_a_dry_run_as_json(home, capsys):
     assert found["starts"] == [{}]
     threads = next(each for each in found["settings"] if each["key"] == "server.ubatch-size")
     assert threads["now"] in threads["fit"]
+
+
+def test_a_dry_run_on_an_empty_home_needs_neither_the_model_nor_an_engine(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path / "home"))
+    assert main(["tune", "demo", "--dry-run", "--json"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)["settings"]
+    assert "server.ubatch-size" in {each["key"] for each in found}
+    assert all(each["fit"] == each["values"] for each in found if each["key"] != "server.flash-attn"), found
+    assert "downloads ggml-org/llama.cpp" in shown.err
+    assert not (tmp_path / "home").exists(), "nothing was written"
