@@ -57,9 +57,9 @@ class Daemon:
     """
     Lives as long as its servers are wanted.
 
-    ``lock`` is the home's.  `run` is called once;
-    ``report`` gets the outcome of the first start, and ``manager`` its progress; ``passed`` is what the
-    manager passed to this process; ``looks`` says when to check for newer engines; ``is_service``: no user
+    ``lock`` is the home's.  `run` is called once; ``report`` gets the outcome of the first start, and answers
+    whether its starter is there to read it; ``manager`` gets its progress; ``passed`` is what the manager
+    passed to this process; ``looks`` says when to check for newer engines; ``is_service``: no user
     watches who could correct the address; ``survives``: its servers may outlive it.  ``handover`` is what
     another version left in this process, and ``write_log`` blocks until the log is written.  ``operation``
     names the only one that it serves, if it has no plan.
@@ -69,7 +69,7 @@ class Daemon:
         self,
         paths: Paths,
         endpoint: Endpoint,
-        report: Callable[[dict[str, Any]], None],
+        report: Callable[[dict[str, Any]], bool],
         *,
         lock: Lock,
         manager: ServiceNotifier,
@@ -234,8 +234,8 @@ class Daemon:
 
     async def _serve_one_operation(self) -> None:
         """It comes at once, or its process was killed meanwhile."""
-        self._report({"waits": "for a hold"})
-        over = asyncio.create_task(self._control.holds.all_over(OPERATION_SECONDS))
+        is_awaited = self._report({"waits": "for a hold"})
+        over = asyncio.create_task(self._control.holds.all_over(OPERATION_SECONDS if is_awaited else 0.0))
         stopped = asyncio.create_task(self._stop_asked.wait())
         await asyncio.wait([over, stopped], return_when=asyncio.FIRST_COMPLETED)
         over.cancel()

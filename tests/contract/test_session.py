@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from supervisor.daemon.daemon import OPERATION_SECONDS
 from supervisor.errors import AlreadyRunning, NotRunning, StartFailed, Superseded, SupervisorError
 from supervisor.home import client
 from supervisor.home.background_daemon import background_daemon, ordered
@@ -524,6 +525,13 @@ def test_of_two_that_begin_at_once_one_is_refused_with_the_others_name(home):
     for each in both:
         each.join(BOUND_SECONDS)
     assert sorted(outcomes, key=str) == [200, AlreadyRunning]
+
+
+def test_a_daemon_whose_starter_is_gone_waits_for_nobody(home):
+    with background_daemon(home.paths) as daemon:
+        daemon.stdout.close()
+        daemon.stdin.write(json.dumps({"foreground": False, "operation": OWNER}).encode())
+    assert daemon.wait(OPERATION_SECONDS / 2) == 0
 
 
 def test_after_a_daemon_that_was_killed_itself_the_next_start_runs_the_users_plan(home):
