@@ -71,7 +71,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in th
     "varied",
     multiple=True,
     metavar="KEY=A,B",
-    help="Try these values of a setting, too; repeatable.",
+    help="Try these values of a setting next to its own; repeatable.",
 )
 @click.option(
     "--min-context",
@@ -154,14 +154,14 @@ def tune(
 
 
 def _varied(words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """``ubatch-size=512,1024``, or a key alone.  Raises UsageError."""
+    """``ubatch-size=512,1024``, or a key alone; what is repeated adds up.  Raises UsageError."""
     found: dict[str, tuple[str, ...]] = {}
     for word in words:
-        key, equals, values = word.partition("=")
+        key, equals, values = (part.strip() for part in word.partition("="))
         listed = tuple(filter(None, (value.strip() for value in values.split(","))))
         if not key or (equals and not listed):
             raise UsageError(f"--vary {word}: expected KEY=VALUE,VALUE.", hint="--vary ubatch-size=512,2048")
-        found[key] = listed
+        found[key] = (*found.get(key, ()), *listed)
     return found
 
 
@@ -177,6 +177,7 @@ def _at_hand(request: TuneRequest, paths: Paths) -> None:
 def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
     """What it is about to do, on stderr."""
     axes = ", ".join(plain_key(axis.key) for axis in setup.space.axes) or "nothing"
+    changes_answers = setup.request.varied or setup.request.min_context_tokens
     rows = [
         (
             "tune",
@@ -185,7 +186,7 @@ def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
             else setup.request.profile,
         ),
         ("goal", f"{setup.goal.name}: {setup.goal.about}"),
-        ("changes", f"{axes}; nothing that changes the answers" if not setup.request.varied else axes),
+        ("changes", axes if changes_answers else f"{axes}; nothing that changes the answers"),
         ("disturbs", _disturbs(paths, polite=polite)),
         ("takes", f"up to {duration(setup.request.budget_seconds)}, and some loads of the model"),
         *(("note", said) for said in setup.said),
@@ -322,9 +323,10 @@ def _begun(setup: TuningSetup, known: TuningProgress, trial: Trial) -> str:
 
 def _take(known: TuningProgress, step: TuningStep, result: TrialResult, progress: StderrProgress) -> None:
     """A line for each trial that was measured now."""
+    again = ", again" if any(each == step.trial.candidate for each, _ in known.results) else ""
     known.results.append((step.trial.candidate, result))
     if step.is_kept:
         return
     ratio = known.ratio(step.trial.candidate)
     came = f"died: {result.died}" if result.died else f"{ratio:.2f}x" if ratio else "measured"
-    progress.step(f"trial {step.trial.number + 1}: {in_words(step.trial.candidate)}: {came}")
+    progress.step(f"trial {step.trial.number + 1}: {in_words(step.trial.candidate)}{again}: {came}")

@@ -25,7 +25,7 @@ from ..tune.trials import TuningProgress, in_words
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
 from ..tune.tuning_journal import result_file
 from ..tune.tuning_setup import TuningSetup, evidence_of
-from .output import echo_json, shows, table
+from .output import echo_json, harmless, shows, table
 
 _COLUMNS = 100  # where the terminal does not say
 _MOST_NOTES = 3
@@ -113,7 +113,8 @@ def _print(document: Mapping[str, Any], drawn: Sequence[Chart], *, as_json: bool
     width, plain = shutil.get_terminal_size((_COLUMNS, 24)).columns, not shows("█▓░")
     for chart in drawn[:_MOST_CHARTS]:
         click.echo("\n".join((*text(chart, width, plain=plain), "")))
-    click.echo("\n".join(_lines(document)))
+    for line in _lines(document):
+        click.echo("\n".join(map(harmless, line.split("\n"))))
 
 
 def _draw(svg: Path | None, drawn: Sequence[Chart]) -> None:
@@ -136,7 +137,8 @@ def _written(setup: TuningSetup, known: TuningProgress, found: Found, paths: Pat
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     name = document["profile"]
-    measured = f"{len(document['trials'])} trials in {duration(document['seconds'])}"
+    count = len(document["trials"])
+    measured = f"{count} {'trial' if count == 1 else 'trials'} in {duration(document['seconds'])}"
     if document["file"] is None:
         why = document["why"]
         yield f"{name}: {why[:1].lower()}{why[1:].rstrip('.')} ({measured}); nothing was written"
@@ -159,6 +161,15 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"start it: goss-supervisor start {tuned_name(name)}"
 
 
+def _why(known: TuningProgress, found: Found) -> str:
+    """Of the result; a search that measured nothing but the profile compared nothing."""
+    if any(candidate and result.costs for candidate, result in known.results):
+        return found.why
+    if any(candidate for candidate, _ in known.results):
+        return "no other setting ran: each of those that were tried died"
+    return "the budget was over before another setting was tried; a larger --budget goes on from here"
+
+
 def _explained(document: Mapping[str, Any]) -> Iterator[str]:
     return (f"{each['name']}: {each['text']}" for each in document["explained"])
 
@@ -174,7 +185,7 @@ def _document(made: _Report) -> dict[str, Any]:
         "ratio": found.ratio,
         "ratio_low": found.ratio_low,
         "ratio_high": found.ratio_high,
-        "why": found.why,
+        "why": _why(known, found),
         "settings": [
             {
                 "key": key,

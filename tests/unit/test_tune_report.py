@@ -82,6 +82,27 @@ def test_nothing_is_written_that_is_not_faster_by_more_than_the_noise(paths, cap
     assert written(paths) == []
 
 
+@pytest.mark.parametrize(
+    ("tried", "said"),
+    [
+        (
+            (),
+            "the budget was over before another setting was tried; a larger --budget goes on from here (1 trial",
+        ),
+        (
+            ((SLOW, TrialResult((), 1.0, died="no memory")),),
+            "no other setting ran: each of those that were tried",
+        ),
+    ],
+    ids=["nothing else was tried", "nothing else ran"],
+)
+def test_a_search_that_compared_nothing_does_not_call_the_settings_the_best(paths, capsys, tried, said):
+    progress = TuningProgress(found=Found((), (), 1.0, 1.0, 1.0, "Your settings are already the best found."))
+    progress.results = [((), TrialResult((3.0, 3.1), 27.0)), *tried]
+    report(SETUP, progress, paths, explains=False, svg=None, as_json=False)
+    assert f"mine: {said}" in capsys.readouterr().out
+
+
 def test_what_disturbed_runs_that_count_is_said_in_few_words(paths, capsys):
     progress = known(FASTER)
     progress.notes = ["a compiler", "a compiler", "heat", "swapping", "a browser"]
