@@ -276,9 +276,11 @@ def refuse_a_second(paths: Paths) -> None:
     held = server.get("held_by")
     by = f", and {held['owner']} holds it: {held['why']}" if held else ""
     runs = f"{server['profile']} is {server['state']}{by}"
+    ends = daemon.get("operation")
     raise AlreadyRunning(
         f"A daemon is already running here (pid {daemon['pid']}): {runs}.",
-        hint="goss-supervisor switch PROFILE, or goss-supervisor stop",
+        hint=f"{'Try again when it has ended' if ends else 'goss-supervisor switch PROFILE'}, or "
+        "goss-supervisor stop",
     )
 
 

@@ -124,7 +124,7 @@ def tune(
         _at_hand(request, paths)
     with waiting("looking at the profile and this machine"):
         setup = set_up(request, variants_of(name, paths))
-    _introduce(setup, paths, polite=polite)
+    _introduce(setup, paths, polite=polite, restart=restart)
     if dry_run:
         _introduce_downloads(name, setup, paths)
         return _show_space(setup, as_json=as_json)
@@ -174,7 +174,7 @@ def _at_hand(request: TuneRequest, paths: Paths) -> None:
 # --- before
 
 
-def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
+def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool, restart: bool) -> None:
     """What it is about to do, on stderr."""
     axes = ", ".join(plain_key(axis.key) for axis in setup.space.axes) or "nothing"
     changes_answers = setup.request.varied or setup.request.min_context_tokens
@@ -193,7 +193,12 @@ def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
         *(("tip", tip.text) for tip in tips_of(setup)),
     ]
     if kept := kept_trials(setup.file):
-        rows.append(("goes on", f"with {kept} trials of an earlier run (--restart starts over)"))
+        trials = "1 trial" if kept == 1 else f"{kept} trials"
+        rows.append(
+            ("restarts", f"and forgets {trials} of an earlier run")
+            if restart
+            else ("goes on", f"with {trials} of an earlier run (--restart starts over)")
+        )
     for label, text in rows:
         click.echo(f"{label:<9} {text}", err=True)
 

@@ -25,6 +25,7 @@ from ..tune.trials import TuningProgress, in_words
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
 from ..tune.tuning_journal import result_file
 from ..tune.tuning_setup import TuningSetup, evidence_of
+from .bench_tables import counted
 from .output import echo_json, harmless, shows, table
 
 _COLUMNS = 100  # where the terminal does not say
@@ -69,7 +70,12 @@ def report(
     found = known.found
     if found is None:
         raise SupervisorError("The search ended without a result.")
-    made = _written(setup, known, found, paths)
+    try:
+        made = _written(setup, known, found, paths)
+    except SupervisorError:
+        faster = f"{in_words(found.best)}, {found.ratio:.2f} times as fast as {setup.request.profile}"
+        click.echo(f"found: {faster}; the same command writes it, and measures nothing again", err=True)
+        raise
     if explains:
         made = replace(made, explained=explain(evidence_of(setup, known, found.best)))
     document = _document(made)
@@ -151,7 +157,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield table(("setting", "was", "is now", "effect"), rows)
     sure = f"95 %: {document['ratio_low']:.2f} to {document['ratio_high']:.2f}"
     yield f"{document['ratio']:.2f} times as fast as {name} for {document['goal']} ({sure}; {measured})"
-    if notes := document["disturbed"]:
+    if notes := list(counted(document["disturbed"])):
         more = f", and {len(notes) - _MOST_NOTES} more (--json has all)" if len(notes) > _MOST_NOTES else ""
         yield f"disturbed by: {', '.join(notes[:_MOST_NOTES])}{more}"
     yield f"written: {document['file']}"

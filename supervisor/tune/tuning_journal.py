@@ -205,12 +205,16 @@ class TuningJournal:
     def _append(self, row: Mapping[str, Any]) -> None:
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self.file.open("ab") as file:
+            with open(self.file, "ab", opener=_private) as file:
                 file.write(json.dumps(row).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise cannot_write(self.file, error) from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _parsed(content: bytes) -> Iterator[dict[str, Any]]:

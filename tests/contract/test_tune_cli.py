@@ -9,6 +9,10 @@ import pytest
 from supervisor.cli.app import main
 from supervisor.model.demo import ensure_demo
 from supervisor.paths import Paths
+from supervisor.prepare.variants import variants_of
+from supervisor.tune.search_values import Trial, TrialResult
+from supervisor.tune.tuning_journal import opened_journal
+from supervisor.tune.tuning_setup import TuneRequest, set_up
 
 from ..fakes.binaries import fake_server
 
@@ -87,6 +91,21 @@ def test_a_dry_run_shows_what_would_be_tried_and_leaves_nothing(home, capsys):
     assert "disturbs  nothing: no server runs" in shown.err
     assert "takes     up to 20 min" in shown.err
     assert not (home.state / "tune").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "goes on   with 1 trial of an earlier run (--restart starts over)"),
+        (("--restart",), "restarts  and forgets 1 trial of an earlier run"),
+    ],
+    ids=["goes on", "restarts"],
+)
+def test_what_an_earlier_run_measured_is_told_before_it_begins(home, capsys, words, said):
+    with opened_journal(set_up(TuneRequest("mine"), variants_of("mine", home)).file) as journal:
+        journal.end(Trial(0, (), 1, "a setting to start from"), TrialResult((1.0,), 2.0))
+    assert main(["tune", "mine", "--dry-run", *words]) == 0
+    assert said in capsys.readouterr().err
 
 
 def test_a_dry_run_as_json(home, capsys):

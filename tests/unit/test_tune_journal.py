@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+import sys
 from dataclasses import replace
 
 import pytest
@@ -164,6 +166,12 @@ def test_a_profile_keeps_the_newest_files_and_those_that_are_in_use(tmp_path):
     left = set(newest.parent.glob("*.ndjson"))
     assert left == {other, files[0], *files[1 - MOST_FILES :], newest}
     assert {each.stem for each in newest.parent.glob("*.lock")} == {files[0].stem, newest.stem}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+def test_only_its_user_may_read_it(file):
+    reopened(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_only_one_process_at_a_time(file):

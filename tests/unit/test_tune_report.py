@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from supervisor.cli import tune_report
 from supervisor.cli.tune_report import report, said_so_far, show_last
-from supervisor.errors import ConfigError, NotFound
+from supervisor.errors import ConfigError, NotFound, SupervisorError
 from supervisor.paths import Paths
 from supervisor.profile.definition import Tuned
 from supervisor.profile.store import ProfileStore
@@ -108,6 +109,25 @@ def test_what_disturbed_runs_that_count_is_said_in_few_words(paths, capsys):
     progress.notes = ["a compiler", "a compiler", "heat", "swapping", "a browser"]
     report(SETUP, progress, paths, explains=False, svg=None, as_json=False)
     assert "disturbed by: a compiler, heat, swapping, and 1 more (--json has all)" in capsys.readouterr().out
+
+
+def test_disturbances_that_differ_in_their_figures_are_said_once(paths, capsys):
+    progress = known(FASTER)
+    progress.notes = [f"other programs used {used} of 2 processors" for used in (1.5, 2.0, 1.7)]
+    report(SETUP, progress, paths, explains=False, svg=None, as_json=False)
+    assert "disturbed by: other programs used 1.5 to 2.0 of 2 processors\n" in capsys.readouterr().out
+
+
+def test_what_was_found_is_said_also_where_the_profile_cannot_be_written(paths, capsys, monkeypatch):
+    def full(*_):
+        raise SupervisorError("The disk is full.")
+
+    monkeypatch.setattr(tune_report, "write_tuned", full)
+    with pytest.raises(SupervisorError, match="The disk is full"):
+        report(SETUP, known(FASTER), paths, explains=False, svg=None, as_json=True)
+    shown = capsys.readouterr()
+    assert "found: ubatch-size 2048, 1.50 times as fast as mine; the same command writes it" in shown.err
+    assert shown.out == ""
 
 
 def test_json_has_every_trial_and_nothing_else_is_on_stdout(paths, capsys):
