@@ -27,6 +27,7 @@ from ..profile.store import ProfileStore
 from . import bench_tables
 from .bench_run import BenchWishes, measured, say
 from .common import complete_profiles, completer, json_option, show_default_profile
+from .first_run import ask_before_gigabytes
 from .output import echo_json, harmless, shows, waiting
 from .start import prepared
 
@@ -188,12 +189,16 @@ def _demand(paths: Paths, names: Sequence[str]) -> None:
 
 
 def _usual(paths: Paths) -> str:
-    """The main server's profile, else the default one, whose name is shown."""
+    """The main server's profile, else the default one, whose name is shown; asks before it downloads much."""
     try:
         running = client.ask(paths, {"op": "running"})["profile"]
     except NotRunning:
         running = None
-    return running or show_default_profile(paths).name
+    if running:
+        return str(running)
+    name = show_default_profile(paths).name
+    ask_before_gigabytes(name, paths, "bench")
+    return name
 
 
 def _plan(paths: Paths, name: str) -> LaunchPlan:
