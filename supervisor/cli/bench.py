@@ -323,7 +323,8 @@ def _print(results: Sequence[BenchResult], *, as_json: bool, as_csv: bool) -> No
     else:
         for result in results:
             below = list(bench_tables.below_lines(result))
-            for line in ["", *below] if below else ():
+            named = [f"{result.id or result.profile}:"] if len(results) > 1 else []
+            for line in ["", *named, *below] if below else ():
                 say(line)
         _draw(bench_tables.charts(results))
 

@@ -81,9 +81,11 @@ def measured(
     """
     asked = asked_for(wishes)
     hardware, history = hardware_of(paths), BenchHistory(bench_folder(paths))
-    results = []
+    results: list[BenchResult] = []
     for name in dict.fromkeys(names):
         plan, found = plan_of(name), _Collected()
+        if live and len(set(names)) > 1:  # whose table it is
+            say(f"\n{name}:" if results else f"{name}:")
         try:
             with closing(StderrProgress()) as progress:
                 _measure(paths, plan, asked, wishes, found=found, progress=progress, live=live)

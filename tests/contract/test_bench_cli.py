@@ -160,6 +160,14 @@ def test_the_commands_of_the_page_can_be_pasted(session, tmp_path, monkeypatch):
     assert (tmp_path / "small.svg").exists()
 
 
+def test_of_several_profiles_each_table_says_whose_it_is(session):
+    session.others = {2: ("/v1/chat/completions for p, 0.4 s",)}
+    lines = run("small", "large", *SHORT)[0].splitlines()
+    for name in ("small", "large"):
+        assert lines[lines.index(f"{name}:") + 1].startswith("SCENARIO  PROMPT")
+    assert lines[lines.index("small-1:") + 1].startswith("disturbed  own: 16 + 8: /v1/chat")
+
+
 def test_csv_has_a_line_for_each_workload(session):
     rows = list(csv.DictReader(io.StringIO(run("--prompt", "16,32", "--answer", "8", "--csv")[0])))
     assert [row["prompt_tokens"] for row in rows] == ["16", "32"]
