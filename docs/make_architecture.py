@@ -17,7 +17,7 @@ class Room(NamedTuple):
     imports: tuple[str, ...]
 
 
-BASE = ("errors", "paths", "progress", "disk", "locks", "files", "decoding", "tool", "cgroups")
+BASE = ("errors", "paths", "progress", "disk", "locks", "decoding", "files", "tool", "cgroups")
 
 # From the bottom to the top: a room may import only rooms above it in this table.
 ROOMS: dict[str, Room] = {
@@ -26,10 +26,11 @@ ROOMS: dict[str, Room] = {
     "progress": Room("how long work reports", ()),
     "disk": Room("room on a disk, and what a full one means", ("errors",)),
     "locks": Room("locks that end with their holder", ("errors", "progress", "disk")),
-    "files": Room(
-        "the one way to replace a small file, and to keep one that others change", ("errors", "disk", "locks")
-    ),
     "decoding": Room("values from other programs' JSON, checked", ("errors",)),
+    "files": Room(
+        "the one way to replace a small file, and to keep one that others change",
+        ("errors", "disk", "locks", "decoding"),
+    ),
     "tool": Room("programs run to their end", ()),
     "cgroups": Room("the limit of memory that Linux sets a process, and what is left of it", ()),
     "download": Room("files and pages from the network: resumed, tried again, verified", BASE),

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
+from .decoding import Malformed
 from .disk import cannot_write
 from .errors import ConfigError, PermissionDenied, SupervisorError
 from .locks import Lock, held_by
@@ -197,6 +198,7 @@ def _load(
             return parse(document)
     except (*NOT_OURS, SupervisorError) as error:
         why = f"not JSON ({error})" if isinstance(error, json.JSONDecodeError) else "not what it should be"
+        why += f" ({error})" if isinstance(error, Malformed) else ""  # which texts no secrets are in
         raise _Damaged(f"{path}: this is {why}.", hint=f"Mend it. {remedy}".rstrip()) from error
     if exact:
         raise _Damaged(f"{path} is of another version.")

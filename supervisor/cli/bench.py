@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..errors import NotRunning, SupervisorError, UsageError
+from ..errors import EXIT_OK, NotRunning, SupervisorError, UsageError
 from ..files import write_named
 from ..home import client
 from ..home.places import bench_folder
@@ -21,10 +22,13 @@ from ..measure.session import refuse_without_room
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.plan_json import from_json
+from ..profile.resolve import resolve
+from ..profile.store import ProfileStore
 from . import bench_tables
 from .bench_run import BenchWishes, measured, say
 from .common import complete_profiles, completer, json_option, show_default_profile
-from .output import echo_json, shows
+from .first_run import ask_before_gigabytes
+from .output import echo_json, harmless, shows, waiting
 from .start import prepared
 
 _ABOUT = "; ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items())
@@ -34,6 +38,7 @@ _OWN_OPTIONS = (  # the field of each, and what it is where it is not given
     ("answer", "answer_tokens", None),
     ("clients", "clients", 1),
 )
+EXIT_NOT_KEPT = 1
 _HAS_COMMAND = f"{__name__}.has_command"
 _LOADED = {"ready", "degraded", "sleeping"}
 _COLUMNS = 100  # where nobody knows how wide the terminal is
@@ -58,7 +63,15 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # not generic in the
             self.fail(f"{value!r} is not a list of whole numbers, like 512,2048.", param, ctx)
         if min(numbers) < self._least:
             self.fail(f"{min(numbers)} is less than {self._least}.", param, ctx)
-        return numbers
+        return tuple(dict.fromkeys(numbers))
+
+
+class _Seconds(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no length of time.", param, ctx)
+        return seconds
 
 
 class _BenchGroup(click.Group):
@@ -122,7 +135,8 @@ _svg_option = click.option(
 @click.option("--clients", type=_Numbers(1), default=(), help="Clients that ask at the same time.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=_Seconds(min=1),
+    metavar="SECONDS",
     help="Start no new workload of a profile after this time; each takes at least three runs.",
 )
 @click.option("--polite", is_flag=True, help="Give way to the requests of others; else they wait.")
@@ -139,7 +153,7 @@ def bench(
     as_csv: bool,
     svg: Path | None,
     **wishes: Any,  # noqa: ANN401 - see BenchWishes
-) -> None:
+) -> int:
     """
     Measure how fast profiles are on this machine, as their clients see it.
 
@@ -149,24 +163,42 @@ def bench(
     use the results.
     """
     if context.invoked_subcommand is not None:
-        return
+        return EXIT_OK
     _check(as_json=as_json, as_csv=as_csv)
     live = not (as_json or as_csv)
     paths = Paths.from_environment()
-    refuse_without_room(paths)
+    refuse_without_room(paths, waiting)
     plan_of = partial(_plan, paths)
-    results = measured(paths, names or [_usual(paths)], plan_of, BenchWishes(**wishes), live=live)
+    names = names or (_usual(paths),)
+    _demand(paths, names)
+    results = measured(paths, names, plan_of, BenchWishes(**wishes), live=live)
     _print(results, as_json=as_json, as_csv=as_csv)
     _write(svg, bench_tables.charts(results))
+    return EXIT_OK if all(each.id for each in results) else EXIT_NOT_KEPT
+
+
+def _demand(paths: Paths, names: Sequence[str]) -> None:
+    """
+    Raises NotFound and ConfigError before the first one is measured, which takes a while.  What runs needs no
+    file.
+    """
+    running = {each["profile"] for each in _servers(paths) if each["state"] in _LOADED}
+    for name in names:
+        if name not in running:
+            resolve(name, ProfileStore(paths.profiles))
 
 
 def _usual(paths: Paths) -> str:
-    """The main server's profile, else the default one, whose name is shown."""
+    """The main server's profile, else the default one, whose name is shown; asks before it downloads much."""
     try:
         running = client.ask(paths, {"op": "running"})["profile"]
     except NotRunning:
         running = None
-    return running or show_default_profile(paths).name
+    if running:
+        return str(running)
+    name = show_default_profile(paths).name
+    ask_before_gigabytes(name, paths, "bench")
+    return name
 
 
 def _plan(paths: Paths, name: str) -> LaunchPlan:
@@ -238,7 +270,8 @@ def compare_command(first: str, second: str, *, as_json: bool, svg: Path | None)
         echo_json(**bench_tables.compare_json(pairs, one, two))
     else:
         say(bench_tables.compare_table(pairs, one, two))
-        for line in ["", *bench_tables.compare_lines(pairs, one, two)]:
+        below = list(bench_tables.compare_lines(pairs, one, two))
+        for line in ["", *below] if below else ():
             say(line)
         _draw(bench_tables.pair_charts(pairs, one.id, two.id))
     _write(svg, bench_tables.pair_charts(pairs, one.id, two.id))
@@ -248,6 +281,7 @@ def compare_command(first: str, second: str, *, as_json: bool, svg: Path | None)
 @click.argument("ids", metavar="ID", nargs=-1, required=True, shell_complete=completer(_ids))
 def remove_command(ids: tuple[str, ...]) -> None:
     """Remove results."""
+    ids = tuple(dict.fromkeys(ids))
     _history().remove(*ids)
     click.echo(f"removed {', '.join(ids)}")
 
@@ -289,7 +323,8 @@ def _print(results: Sequence[BenchResult], *, as_json: bool, as_csv: bool) -> No
     else:
         for result in results:
             below = list(bench_tables.below_lines(result))
-            for line in ["", *below] if below else ():
+            named = [f"{result.id or result.profile}:"] if len(results) > 1 else []
+            for line in ["", *named, *below] if below else ():
                 say(line)
         _draw(bench_tables.charts(results))
 
@@ -300,7 +335,7 @@ def _draw(charts: Sequence[Bars]) -> None:
     plain = not shows("█▓░")
     for chart in charts:
         for line in ["", *text(chart, width, plain=plain)] if chart.bars else ():
-            click.echo(line)
+            click.echo(harmless(line))
 
 
 def _write(file: Path | None, charts: Sequence[Bars]) -> None:

@@ -30,7 +30,7 @@ from ..plan.launch import LaunchPlan
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from . import bench_tables
-from .output import StderrProgress, shows, waiting
+from .output import StderrProgress, harmless, shows, waiting
 
 _OWN = "own"  # the scenario of workloads from the command line
 _PROMPT_TOKENS, _ANSWER_TOKENS = 512, 128  # of those, where they are not said
@@ -76,14 +76,16 @@ def measured(
     The results of these profiles, which are kept; with ``live`` the table is printed as it grows.
 
     ``plan_of`` makes ready what it needs, before anything is disturbed for it.  Where it ends early, what was
-    measured by then is kept.  Raises what `opened` raises, NetworkError where a server fails at its work, and
-    SupervisorError where it dies.
+    measured by then is kept.  A result that could not be kept has no id.  Raises what `opened` raises,
+    NetworkError where a server fails at its work, and SupervisorError where it dies.
     """
     asked = asked_for(wishes)
     hardware, history = hardware_of(paths), BenchHistory(bench_folder(paths))
-    results = []
+    results: list[BenchResult] = []
     for name in dict.fromkeys(names):
         plan, found = plan_of(name), _Collected()
+        if live and len(set(names)) > 1:  # whose table it is
+            say(f"\n{name}:" if results else f"{name}:")
         try:
             with closing(StderrProgress()) as progress:
                 _measure(paths, plan, asked, wishes, found=found, progress=progress, live=live)
@@ -92,10 +94,19 @@ def measured(
                 at = datetime.now(UTC).isoformat(timespec="seconds")
                 limits, reported = tuple(dict.fromkeys(found.limits)), _reported(paths, name, hardware)
                 result = result_of(plan, hardware, found.rows, at, limits=limits, reported=reported)
-                results.append(history.keep(result))
-                id_ = results[-1].id
-                click.echo(f"kept as {id_}: goss-supervisor bench show {id_}", err=True)
+                results.append(_kept(history, result))
     return results
+
+
+def _kept(history: BenchHistory, result: BenchResult) -> BenchResult:
+    """With its id; without one where the disk does not take it, so that it is shown at least."""
+    try:
+        result = history.keep(result)
+    except SupervisorError as error:
+        click.echo(f"the result is not kept: {error}", err=True)
+    else:
+        click.echo(f"kept as {result.id}: goss-supervisor bench show {result.id}", err=True)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,4 +217,5 @@ def _reported(paths: Paths, name: str, hardware: Hardware) -> tuple[ReportedSpee
 
 def say(text: str) -> None:
     """On stdout, also where that has only ASCII."""
+    text = "\n".join(map(harmless, text.split("\n")))
     click.echo(text if shows(text) else text.replace(" ±", "+-"))

@@ -143,12 +143,16 @@ def below_lines(result: BenchResult) -> Iterator[str]:
 
 
 def _disturbances(measured: Measured) -> dict[str, int]:
-    """How many runs each one disturbed; of texts that differ in their figures, one has all of them."""
+    """How many runs each one disturbed."""
+    return counted(why for sample in measured.samples for why in sample.disturbed)
+
+
+def counted(texts: Iterable[str]) -> dict[str, int]:
+    """How often each one is among them; of texts that differ in their figures, one has all of them."""
     alike: dict[str, list[str]] = {}
-    for sample in measured.samples:
-        for why in sample.disturbed:
-            alike.setdefault(_NUMBER.sub("#", why), []).append(why)
-    return {_spanning(texts): len(texts) for texts in alike.values()}
+    for each in texts:
+        alike.setdefault(_NUMBER.sub("#", each), []).append(each)
+    return {_spanning(found): len(found) for found in alike.values()}
 
 
 def _spanning(texts: Sequence[str]) -> str:

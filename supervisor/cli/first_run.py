@@ -78,7 +78,26 @@ def welcome(
     if expected.refusal and not force:
         raise _does_not_fit(expected.profile, expected.refusal)
     try_address(expected.profile)
-    _agree(default.name, expected, command, yes=yes)
+    if not yes and expected.download_bytes != 0:
+        hint = f"goss-supervisor {command} --yes, or goss-supervisor {command} --profile {default.name}"
+        _agree(expected, "and start", DECLINED, hint)
+
+
+def ask_before_gigabytes(name: str, paths: Paths, command: str) -> None:
+    """
+    The same before ``command`` downloads gigabytes for a default profile; it does nothing for less.
+
+    Raises as ``estimate`` does, and UsageError where nobody can be asked; ends the program where a person
+    says no.
+    """
+    from ..hardware.detection import hardware_of  # noqa: PLC0415 - as above
+    from ..prepare.prepare import estimate  # noqa: PLC0415 - as above
+
+    with waiting("looking up what to download"):
+        expected = estimate(name, {}, paths, hardware_of(paths))
+    if _is_large(expected):
+        hint = f"goss-supervisor {command} {name}"
+        _agree(expected, f"and {command}", "Nothing was downloaded.", hint)
 
 
 def farewell(plan: LaunchPlan, listen: GatewayListen | None) -> tuple[str, ...]:
@@ -168,18 +187,17 @@ def _does_not_fit(profile: Profile, refusal: str) -> DoesNotFit:
     )
 
 
-def _agree(name: str, expected: Estimate, command: str, *, yes: bool) -> None:
-    if yes or expected.download_bytes == 0:
-        return
+def _agree(expected: Estimate, purpose: str, declined: str, hint: str) -> None:
+    """``purpose``: ``and start``; ``hint`` is for who meant it and has no terminal."""
     amount = _in_all(expected)
     if sys.stdin.isatty() and sys.stderr.isatty():
-        if not confirmed(f"Download {amount} and start?"):
-            click.echo(DECLINED, err=True)
+        if not confirmed(f"Download {amount} {purpose}?"):
+            click.echo(declined, err=True)
             raise click.exceptions.Exit(EXIT_DECLINED)
     elif _is_large(expected):
         raise UsageError(
-            f"{name} needs a download of {amount}, and there is no terminal to ask on.",
-            hint=f"goss-supervisor {command} --yes, or goss-supervisor {command} --profile {name}",
+            f"{expected.profile.name} needs a download of {amount}, and there is no terminal to ask on.",
+            hint=hint,
         )
 
 

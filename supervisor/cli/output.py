@@ -106,7 +106,8 @@ class StderrProgress:
         self._shown = now
         text = f"  {_bar(fraction)}{detail}"
         if self._terminal:
-            print(f"\r\x1b[2K{text[:100]}", end="", file=sys.stderr, flush=True)
+            # a line that wraps cannot be taken back
+            print(f"\r\x1b[2K{text[: _columns() - 1]}", end="", file=sys.stderr, flush=True)
             self._open = True
         else:
             print(text, file=sys.stderr, flush=True)
@@ -122,6 +123,14 @@ class StderrProgress:
         if self._open:
             print(file=sys.stderr, flush=True)
         self._open = False
+
+
+def _columns() -> int:
+    """Of the terminal that stderr is, at most 101."""
+    try:
+        return min(101, os.get_terminal_size(sys.stderr.fileno()).columns or 101)
+    except (OSError, ValueError):
+        return 101
 
 
 @contextmanager

@@ -24,7 +24,6 @@ from ..errors import (
     EXIT_OK,
     AlreadyRunning,
     ConfigError,
-    NotRunning,
     UsageError,
 )
 from ..home import client
@@ -41,7 +40,7 @@ from .common import (
     show_default_profile,
 )
 from .first_run import farewell, is_first, try_address, welcome
-from .output import StderrProgress, show_outcome, waiting_for_the_daemon
+from .output import StderrProgress, show_outcome, waiting, waiting_for_the_daemon
 
 if TYPE_CHECKING:
     from ..prepare.prepare import Preparation
@@ -266,18 +265,22 @@ def shown_at_the_end(lines: Iterable[str]) -> Iterator[None]:
 
 
 def refuse_a_second(paths: Paths) -> None:
-    """Say early what the daemon's lock would say late.  Raises AlreadyRunning, naming what runs."""
-    try:
-        answer = client.ask(paths, {"op": "status"})
-    except NotRunning:
+    """
+    Say early what the daemon's lock would say late.  Waits for one that is just ending.  Raises
+    AlreadyRunning, naming what runs.
+    """
+    status = client.settled_status(paths, waiting)
+    if status is None:
         return
-    server, daemon = answer["status"]["server"], answer["status"]["daemon"]
+    server, daemon = status["server"], status["daemon"]
     held = server.get("held_by")
     by = f", and {held['owner']} holds it: {held['why']}" if held else ""
     runs = f"{server['profile']} is {server['state']}{by}"
+    ends = daemon.get("operation")
     raise AlreadyRunning(
         f"A daemon is already running here (pid {daemon['pid']}): {runs}.",
-        hint="goss-supervisor switch PROFILE, or goss-supervisor stop",
+        hint=f"{'Try again when it has ended' if ends else 'goss-supervisor switch PROFILE'}, or "
+        "goss-supervisor stop",
     )
 
 

@@ -19,7 +19,7 @@ from ..measure.measurement import Sample, Target, Workload
 from ..measure.measuring_client import run as run_workload
 from ..measure.session import MeasuringSession, opened, pids_of_daemon, refuse_without_room
 from ..paths import Paths
-from ..prepare.prepare import prepare
+from ..prepare.prepare import estimate, prepare
 from ..prepare.variants import variants_of
 from ..profile.field_kinds import Invalid
 from ..profile.field_kinds import duration as duration_kind
@@ -34,7 +34,7 @@ from ..tune.trials import TrialRunner, TuningProgress, TuningStep, carried_out, 
 from ..tune.tuning_journal import Deaths, TuningJournal, kept_trials, opened_journal
 from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up, tips_of
 from .common import complete_profiles, confirmed, json_option
-from .output import StderrProgress, echo_json, table, waiting
+from .output import StderrProgress, echo_json, size, table, waiting
 from .tune_report import report, said_so_far, show_last
 
 EXIT_DECLINED = 1
@@ -71,7 +71,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in th
     "varied",
     multiple=True,
     metavar="KEY=A,B",
-    help="Try these values of a setting, too; repeatable.",
+    help="Try these values of a setting next to its own; repeatable.",
 )
 @click.option(
     "--min-context",
@@ -120,12 +120,13 @@ def tune(
         return show_last(name, paths, svg=svg, as_json=as_json)
     request = TuneRequest(name, goal, budget, fixed, _varied(varied), min_context or 0)
     if not dry_run:
-        refuse_without_room(paths)
+        refuse_without_room(paths, waiting)
         _at_hand(request, paths)
     with waiting("looking at the profile and this machine"):
         setup = set_up(request, variants_of(name, paths))
-    _introduce(setup, paths, polite=polite)
+    _introduce(setup, paths, polite=polite, restart=restart)
     if dry_run:
+        _introduce_downloads(name, setup, paths)
         return _show_space(setup, as_json=as_json)
     if not yes and sys.stdin.isatty() and sys.stderr.isatty() and not confirmed("Begin?"):
         return EXIT_DECLINED
@@ -153,14 +154,14 @@ def tune(
 
 
 def _varied(words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """``ubatch-size=512,1024``, or a key alone.  Raises UsageError."""
+    """``ubatch-size=512,1024``, or a key alone; what is repeated adds up.  Raises UsageError."""
     found: dict[str, tuple[str, ...]] = {}
     for word in words:
-        key, equals, values = word.partition("=")
+        key, equals, values = (part.strip() for part in word.partition("="))
         listed = tuple(filter(None, (value.strip() for value in values.split(","))))
         if not key or (equals and not listed):
             raise UsageError(f"--vary {word}: expected KEY=VALUE,VALUE.", hint="--vary ubatch-size=512,2048")
-        found[key] = listed
+        found[key] = (*found.get(key, ()), *listed)
     return found
 
 
@@ -173,9 +174,10 @@ def _at_hand(request: TuneRequest, paths: Paths) -> None:
 # --- before
 
 
-def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
+def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool, restart: bool) -> None:
     """What it is about to do, on stderr."""
     axes = ", ".join(plain_key(axis.key) for axis in setup.space.axes) or "nothing"
+    changes_answers = setup.request.varied or setup.request.min_context_tokens
     rows = [
         (
             "tune",
@@ -184,16 +186,30 @@ def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
             else setup.request.profile,
         ),
         ("goal", f"{setup.goal.name}: {setup.goal.about}"),
-        ("changes", f"{axes}; nothing that changes the answers" if not setup.request.varied else axes),
+        ("changes", axes if changes_answers else f"{axes}; nothing that changes the answers"),
         ("disturbs", _disturbs(paths, polite=polite)),
         ("takes", f"up to {duration(setup.request.budget_seconds)}, and some loads of the model"),
         *(("note", said) for said in setup.said),
         *(("tip", tip.text) for tip in tips_of(setup)),
     ]
     if kept := kept_trials(setup.file):
-        rows.append(("goes on", f"with {kept} trials of an earlier run (--restart starts over)"))
+        trials = "1 trial" if kept == 1 else f"{kept} trials"
+        rows.append(
+            ("restarts", f"and forgets {trials} of an earlier run")
+            if restart
+            else ("goes on", f"with {trials} of an earlier run (--restart starts over)")
+        )
     for label, text in rows:
         click.echo(f"{label:<9} {text}", err=True)
+
+
+def _introduce_downloads(name: str, setup: TuningSetup, paths: Paths) -> None:
+    """What `_at_hand` would download first, on stderr."""
+    found = estimate(name, {}, paths, setup.variants.context.hardware())
+    for each in (found.engine, found.model):
+        if each.download_bytes != 0:
+            amount = "size unknown" if each.download_bytes is None else size(each.download_bytes)
+            click.echo(f"downloads {each.what} ({amount})", err=True)
 
 
 def _disturbs(paths: Paths, *, polite: bool) -> str:
@@ -312,9 +328,10 @@ def _begun(setup: TuningSetup, known: TuningProgress, trial: Trial) -> str:
 
 def _take(known: TuningProgress, step: TuningStep, result: TrialResult, progress: StderrProgress) -> None:
     """A line for each trial that was measured now."""
+    again = ", again" if any(each == step.trial.candidate for each, _ in known.results) else ""
     known.results.append((step.trial.candidate, result))
     if step.is_kept:
         return
     ratio = known.ratio(step.trial.candidate)
     came = f"died: {result.died}" if result.died else f"{ratio:.2f}x" if ratio else "measured"
-    progress.step(f"trial {step.trial.number + 1}: {in_words(step.trial.candidate)}: {came}")
+    progress.step(f"trial {step.trial.number + 1}: {in_words(step.trial.candidate)}{again}: {came}")

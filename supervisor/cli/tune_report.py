@@ -25,7 +25,8 @@ from ..tune.trials import TuningProgress, in_words
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
 from ..tune.tuning_journal import result_file
 from ..tune.tuning_setup import TuningSetup, evidence_of
-from .output import echo_json, shows, table
+from .bench_tables import counted
+from .output import echo_json, harmless, shows, table
 
 _COLUMNS = 100  # where the terminal does not say
 _MOST_NOTES = 3
@@ -69,7 +70,12 @@ def report(
     found = known.found
     if found is None:
         raise SupervisorError("The search ended without a result.")
-    made = _written(setup, known, found, paths)
+    try:
+        made = _written(setup, known, found, paths)
+    except SupervisorError:
+        faster = f"{in_words(found.best)}, {found.ratio:.2f} times as fast as {setup.request.profile}"
+        click.echo(f"found: {faster}; the same command writes it, and measures nothing again", err=True)
+        raise
     if explains:
         made = replace(made, explained=explain(evidence_of(setup, known, found.best)))
     document = _document(made)
@@ -113,7 +119,8 @@ def _print(document: Mapping[str, Any], drawn: Sequence[Chart], *, as_json: bool
     width, plain = shutil.get_terminal_size((_COLUMNS, 24)).columns, not shows("█▓░")
     for chart in drawn[:_MOST_CHARTS]:
         click.echo("\n".join((*text(chart, width, plain=plain), "")))
-    click.echo("\n".join(_lines(document)))
+    for line in _lines(document):
+        click.echo("\n".join(map(harmless, line.split("\n"))))
 
 
 def _draw(svg: Path | None, drawn: Sequence[Chart]) -> None:
@@ -136,7 +143,8 @@ def _written(setup: TuningSetup, known: TuningProgress, found: Found, paths: Pat
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     name = document["profile"]
-    measured = f"{len(document['trials'])} trials in {duration(document['seconds'])}"
+    count = len(document["trials"])
+    measured = f"{count} {'trial' if count == 1 else 'trials'} in {duration(document['seconds'])}"
     if document["file"] is None:
         why = document["why"]
         yield f"{name}: {why[:1].lower()}{why[1:].rstrip('.')} ({measured}); nothing was written"
@@ -149,7 +157,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield table(("setting", "was", "is now", "effect"), rows)
     sure = f"95 %: {document['ratio_low']:.2f} to {document['ratio_high']:.2f}"
     yield f"{document['ratio']:.2f} times as fast as {name} for {document['goal']} ({sure}; {measured})"
-    if notes := document["disturbed"]:
+    if notes := list(counted(document["disturbed"])):
         more = f", and {len(notes) - _MOST_NOTES} more (--json has all)" if len(notes) > _MOST_NOTES else ""
         yield f"disturbed by: {', '.join(notes[:_MOST_NOTES])}{more}"
     yield f"written: {document['file']}"
@@ -157,6 +165,15 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"the previous file: {document['former_file']}"
     yield from _explained(document)
     yield f"start it: goss-supervisor start {tuned_name(name)}"
+
+
+def _why(known: TuningProgress, found: Found) -> str:
+    """Of the result; a search that measured nothing but the profile compared nothing."""
+    if any(candidate and result.costs for candidate, result in known.results):
+        return found.why
+    if any(candidate for candidate, _ in known.results):
+        return "no other setting ran: each of those that were tried died"
+    return "the budget was over before another setting was tried; a larger --budget goes on from here"
 
 
 def _explained(document: Mapping[str, Any]) -> Iterator[str]:
@@ -174,7 +191,7 @@ def _document(made: _Report) -> dict[str, Any]:
         "ratio": found.ratio,
         "ratio_low": found.ratio_low,
         "ratio_high": found.ratio_high,
-        "why": found.why,
+        "why": _why(known, found),
         "settings": [
             {
                 "key": key,

@@ -87,6 +87,7 @@ def main() -> int:
                 is_service=orders.get("is_service", False),
                 handover=handover,
                 is_foreground=foreground,
+                operation=orders.get("operation", ""),
                 write_log=partial(_write_out, writing),
                 survives=plan is not None or handover is not None,
             )
@@ -118,24 +119,32 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _tell(message: dict[str, Any]) -> None:
-    """One line to whoever started us in the background; behind the last, the pipe is closed."""
-    with suppress(OSError, ValueError):  # nobody listens any more, or it was told already
+def _tell(message: dict[str, Any]) -> bool:
+    """
+    One line to the program that started us in the background; behind the last, the pipe is closed.  False
+    where nobody reads it.
+    """
+    is_read = False
+    with suppress(OSError, ValueError):  # the program is gone, or was told already
         print(json.dumps(message), flush=True)
-        if "step" not in message:
+        is_read = True
+    if "step" not in message:
+        with suppress(OSError, ValueError):  # what nobody took
             sys.stdout.close()
+    return is_read
 
 
-def _greet(shown: Terminal, orders: Mapping[str, Any], told: dict[str, Any]) -> None:
+def _greet(shown: Terminal, orders: Mapping[str, Any], told: dict[str, Any]) -> bool:
     """
     In the foreground the log tells how it went.  What a person does next follows, where one may look; then,
     also after a failure, what is known of the key.
     """
     if "outcome" not in told:
-        return
+        return True
     serves = told["outcome"]["result"] in {"ready", "degraded"} and not shown.is_journal
     for line in (*(orders.get("farewell", ()) if serves else ()), *orders.get("last", ())):
         shown.show(line)
+    return True
 
 
 def hold_daemon_lock(paths: Paths) -> Lock:

@@ -57,18 +57,19 @@ class Daemon:
     """
     Lives as long as its servers are wanted.
 
-    ``lock`` is the home's.  `run` is called once;
-    ``report`` gets the outcome of the first start, and ``manager`` its progress; ``passed`` is what the
-    manager passed to this process; ``looks`` says when to check for newer engines; ``is_service``: no user
+    ``lock`` is the home's.  `run` is called once; ``report`` gets the outcome of the first start, and answers
+    whether its starter is there to read it; ``manager`` gets its progress; ``passed`` is what the manager
+    passed to this process; ``looks`` says when to check for newer engines; ``is_service``: no user
     watches who could correct the address; ``survives``: its servers may outlive it.  ``handover`` is what
-    another version left in this process, and ``write_log`` blocks until the log is written.
+    another version left in this process, and ``write_log`` blocks until the log is written.  ``operation``
+    names the only one that it serves, if it has no plan.
     """
 
     def __init__(
         self,
         paths: Paths,
         endpoint: Endpoint,
-        report: Callable[[dict[str, Any]], None],
+        report: Callable[[dict[str, Any]], bool],
         *,
         lock: Lock,
         manager: ServiceNotifier,
@@ -78,12 +79,13 @@ class Daemon:
         survives: bool = True,
         handover: Handover | None = None,
         is_foreground: bool = False,
+        operation: str = "",
         write_log: Callable[[], None] = lambda: None,
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
         self._lock = lock
-        self._is_service, self._survives = is_service, survives
+        self._is_service, self._survives, self._operation = is_service, survives, operation
         self._handover = handover
         self._started = handover.started if handover else time.time()
         self._stop: asyncio.Future[Outcome] | None = None
@@ -232,8 +234,8 @@ class Daemon:
 
     async def _serve_one_operation(self) -> None:
         """It comes at once, or its process was killed meanwhile."""
-        self._report({"waits": "for a hold"})
-        over = asyncio.create_task(self._control.holds.all_over(OPERATION_SECONDS))
+        is_awaited = self._report({"waits": "for a hold"})
+        over = asyncio.create_task(self._control.holds.all_over(OPERATION_SECONDS if is_awaited else 0.0))
         stopped = asyncio.create_task(self._stop_asked.wait())
         await asyncio.wait([over, stopped], return_when=asyncio.FIRST_COMPLETED)
         over.cancel()
@@ -369,7 +371,17 @@ class Daemon:
             "memory_bytes": used.rss_bytes if used else None,
             "control": str(self._endpoint.path),
             "log": str(daemon_log(self._paths)),
+            "operation": self._operation or None,
+            "unsettled": self._unsettled(),
         }
+
+    def _unsettled(self) -> str:
+        """Why another operation should wait until it can count on this daemon, or until it has ended."""
+        if self._stop is not None:
+            return "it is being stopped"
+        if self._operation and not any(each.server.hold for each in self._fleet):
+            return f"{self._operation} started it, and has not begun or has ended"
+        return self._control.holds.unsettled
 
 
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:

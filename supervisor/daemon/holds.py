@@ -92,8 +92,7 @@ class Holds:
         self._fleet, self._gateway, self._loads, self._changed = fleet, gateway, loads, changed
         self._under_way: dict[int, _HoldUnderWay] = {}
         self._ended: tuple[int, str] = (0, "")  # the last one, and why it ended early
-        self._ending = asyncio.Event()
-        self._came = asyncio.Event()
+        self._ending, self._came = asyncio.Event(), asyncio.Event()
 
     # --- from its begin to its end
 
@@ -102,20 +101,15 @@ class Holds:
         Hold the server for the owner of this connection.  Raises SupervisorError where somebody else holds
         it, or, for one that measures, any server; and StartFailed where none can be made for it.
         """
-        if request.measures:
-            for each in self._under_way.values():
-                _refuse_if_held(each.instance, 0)
+        for each in self._under_way.values() if request.measures else ():
+            _refuse_if_held(each.instance, 0)
         instance = self._server_of(request)
         self.refuse(instance, request)
         server = instance.server
         hold = Hold(
-            1 + _draw.getrandbits(_ID_BITS),
-            request.owner,
-            request.why,
-            time.time(),
-            measures=request.measures,
-            polite=request.polite,
-        )
+            1 + _draw.getrandbits(_ID_BITS), request.owner, request.why, time.time(),
+            measures=request.measures, polite=request.polite,
+        )  # fmt: skip
         loaded = frozenset(each.name for each in self._fleet if each.server.state not in ABSENT)
         found = _HoldUnderWay(
             hold, instance, request.server or "", server.plan, server.state, instance.last_failure, loaded
@@ -173,6 +167,12 @@ class Holds:
         for each in self._under_way.values():
             each.why = each.why or "goss-supervisor is being stopped"
             each.over.set()
+
+    @property
+    def unsettled(self) -> str:
+        """What is being put back, in words; "" for nothing."""
+        over = [each.hold.owner for each in self._under_way.values() if each.over.is_set()]
+        return f"what {' and '.join(over)} changed is being put back" if over else ""
 
     async def all_over(self, seconds: float) -> None:
         """Comes back when the first one has come, and none is left; or when none has come for so long."""

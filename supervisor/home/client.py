@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 from ..errors import NotRunning, SupervisorError
@@ -14,6 +15,8 @@ from ..progress import duration
 from .control_socket import endpoint
 
 ANSWER_SECONDS = 10.0  # until the first message; a daemon that is well needs milliseconds
+SILENT_SECONDS = 60.0  # for one that has its lock and does not listen yet, or no longer
+_PAUSE_SECONDS = 0.05
 LATE = 15  # times as long as it promised may pass until the next: a machine that swaps is slow, not dead
 _UNKNOWN = "Not a request that this daemon knows"  # so an older one says it
 _OLDER = "If the daemon is of an older version: goss-supervisor stop, then start it again."
@@ -71,6 +74,44 @@ def ask(paths: Paths, request: Message) -> Message:
     for message in stream(paths, request):  # noqa: B007 - the last one is wanted
         pass
     return message
+
+
+def settled_status(paths: Paths, waiting: Callable[[str], AbstractContextManager[object]]) -> Message | None:
+    """
+    The status of the daemon that serves here; None where none runs.
+
+    Waits while one is about to begin or to end, or puts back what a measurement changed whose process was
+    killed; ``waiting`` shows why.  Raises as `ask` does, and NotAnswering for one that is silent for long.
+    """
+    shown, silent_since = "", time.monotonic()
+    with ExitStack() as showing:
+        while True:
+            status, why = _settled(paths)
+            if not why:
+                return status
+            silent_since = silent_since if status is None else time.monotonic()
+            if time.monotonic() - silent_since > SILENT_SECONDS:
+                from .unresponsive import not_answering  # noqa: PLC0415 - rarely needed
+
+                raise not_answering(paths, "does not answer")
+            if why != shown:
+                showing.close()
+                showing.enter_context(waiting(f"waiting for the daemon that runs here: {why}"))
+                shown = why
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _settled(paths: Paths) -> tuple[Message | None, str]:
+    """Its status, None where it does not answer; and why it is neither here to stay nor gone."""
+    try:
+        status: Message = ask(paths, {"op": "status"})["status"]
+    except NotRunning:
+        from ..locks import held_by  # noqa: PLC0415 - ``status`` does without it
+        from .places import daemon_lock  # noqa: PLC0415 - as above
+
+        is_free = held_by(daemon_lock(paths)) is None
+        return None, "" if is_free else "it does not listen yet, or no longer"
+    return status, status["daemon"].get("unsettled", "")  # a daemon of an older version does not say it
 
 
 def have_usage_written(paths: Paths) -> None:

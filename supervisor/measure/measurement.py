@@ -62,7 +62,7 @@ class Measured:
         calm = tuple(each for each in self.samples if not each.disturbed)
         counted = calm if len(calm) >= ENOUGH else self.samples
         found = (getattr(each, metric) for each in counted)
-        return tuple(value for value in found if value is not None)
+        return tuple(value for value in found if value)  # 0 is no speed, but a server that did not say
 
 
 @dataclass(frozen=True, slots=True)

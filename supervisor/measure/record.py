@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,9 @@ class BenchHistory:
 
     def remove(self, *ids: str) -> None:
         """All of them, damaged ones too, or none.  Raises NotFound."""
+        known = self.ids()
         for each in ids:
-            if each not in self.ids():
+            if each not in known:
                 raise NotFound(f"No result is called {each}.", hint="goss-supervisor bench ls")
         for each in ids:
             self._path(each).unlink(missing_ok=True)
@@ -175,7 +177,17 @@ class BenchHistory:
 
 
 def _result(document: dict[str, Any]) -> BenchResult:
-    return decode(BenchResult, document)
+    """Raises NOT_OURS."""
+    return decode(BenchResult, document, {"at": (_is_time, "a time such as 2026-11-30T21:15:00+00:00")})
+
+
+def _is_time(text: str) -> bool:
+    """One that this machine's clock can show."""
+    try:
+        datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def _unused(result: BenchResult | None) -> dict[str, Any]:

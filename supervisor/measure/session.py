@@ -12,11 +12,13 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from ..errors import NotRunning, StartFailed, Superseded, SupervisorError
+from ..errors import AlreadyRunning, NotRunning, StartFailed, Superseded, SupervisorError
 from ..home import client
 from ..home.background_daemon import background_daemon, ordered
 from ..home.client import Message
 from ..home.orphan import refuse_beside_survivors
+from ..home.places import daemon_lock
+from ..locks import held_by
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
@@ -77,9 +79,9 @@ def opened(
     asks for the memory.  At the end the daemon puts everything back, also if this process is killed.  Raises
     SupervisorError where somebody else holds a server, with who and why.
     """
-    with _daemon(paths, progress) as listen:
+    who = client.owner_named(owner)
+    with _daemon(paths, who, progress, waiting) as listen:
         waits = () if listen else tuple(_waits(paths, plan, polite=polite))
-        who = client.owner_named(owner)
         request = {"server": plan.profile, "owner": who, "why": why, "measures": True, "polite": polite}
         with client.holding(paths, request) as held:
             if not held.get("measures"):
@@ -206,15 +208,30 @@ class _Session:
         return {"op": op, "server": self.server, "hold": self.hold, **more}
 
 
-def refuse_without_room(paths: Paths) -> None:
+def refuse_without_room(paths: Paths, waiting: Waiting) -> None:
     """
-    For a session, before anything is downloaded for it.  Raises AlreadyRunning where no daemon runs, but a
-    server that a killed one left.
+    For a session, before anything is downloaded for it.  Waits for a daemon that is just ending.  Raises
+    AlreadyRunning where no daemon runs, but a server that a killed one left, and as `_has_daemon`.
     """
-    try:
-        client.ask(paths, {"op": "status"})
-    except NotRunning:
+    if not _has_daemon(paths, waiting):
         refuse_beside_survivors(paths)
+
+
+def _has_daemon(paths: Paths, waiting: Waiting) -> bool:
+    """
+    Whether one serves here; raises AlreadyRunning for one that another measurement started for itself, which
+    ends with it.
+    """
+    status = client.settled_status(paths, waiting)
+    if status is None:
+        return False
+    if status["daemon"].get("operation"):
+        holds = [each["held_by"] for each in status["servers"] if each["held_by"]]
+        why = f": {holds[0]['why']}" if holds else ""
+        raise AlreadyRunning(
+            f"{status['daemon']['operation']} uses this machine{why}.", hint="Try again when it has ended."
+        )
+    return True
 
 
 def pids_of_daemon(paths: Paths) -> list[int]:
@@ -238,25 +255,39 @@ def _waits(paths: Paths, plan: LaunchPlan, *, polite: bool) -> Iterator[str]:
 
 
 @contextmanager
-def _daemon(paths: Paths, progress: Progress) -> Iterator[Listen | None]:
+def _daemon(paths: Paths, owner: str, progress: Progress, waiting: Waiting) -> Iterator[Listen | None]:
     """
     Where none runs, one is started that remembers nothing, and ends with the first hold; then it gives where
     that is to listen: on this machine only, with a key that nobody has.
     """
-    try:
-        client.ask(paths, {"op": "status"})
-    except NotRunning:
+    orders = json.dumps({"foreground": False, "operation": owner}).encode()
+    while not _has_daemon(paths, waiting):
         progress.step("nothing runs here: llama-server is started for this, and stopped afterwards")
-    else:
-        yield None
-        return
-    with background_daemon(paths) as daemon:
-        ordered(paths, daemon, json.dumps({"foreground": False}).encode(), progress.step)
-        try:
-            yield _private_address()
-        finally:
-            with suppress(subprocess.TimeoutExpired):
-                daemon.wait(END_SECONDS)
+        with background_daemon(paths) as daemon:
+            if not _is_first(paths, daemon, orders, progress):
+                continue
+            try:
+                yield _private_address()
+            finally:
+                with suppress(subprocess.TimeoutExpired):
+                    daemon.wait(END_SECONDS)
+            return
+    yield None
+
+
+def _is_first(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, progress: Progress) -> bool:
+    """Give it its orders; False where another daemon has just taken this home.  Raises as `ordered`."""
+    try:
+        ordered(paths, daemon, orders, progress.step)
+    except BaseException as error:
+        daemon.terminate()  # nothing runs in it yet, and after a Ctrl+C it would wait for a hold
+        with suppress(subprocess.TimeoutExpired):
+            daemon.wait(END_SECONDS)
+        is_taken = isinstance(error, SupervisorError) and error.exit_code == AlreadyRunning.exit_code
+        if is_taken and held_by(daemon_lock(paths)) is not None:
+            return False
+        raise
+    return True
 
 
 def _private_address() -> Listen:

@@ -23,7 +23,9 @@ from pathlib import Path
 
 from ..errors import SupervisorError
 from .gguf import GGUFValue, Tensor, TensorType
-from .gguf_writer import write_gguf
+from .gguf_writer import gguf_bytes, write_gguf
+from .header import read_header
+from .metadata import Model, Part, join
 
 NORMAL, CONTROL, UNUSED = 1, 3, 5  # llama.cpp's token types
 
@@ -221,6 +223,31 @@ def ensure_demo(models_dir: Path) -> Path:
 
 def write_demo(path: Path) -> None:
     """Write the demo model to ``path``; raises as ``ensure_demo`` does."""
+    write_gguf(path, *_content())
+
+
+def demo_model(models_dir: Path) -> Model:
+    """What its file will say of itself, for those who only look: nothing is written."""
+    path, data = demo_path(models_dir), gguf_bytes(*_content())
+    return join([(Part(str(path), len(data)), read_header(_Bytes(data)))])
+
+
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    """A `ByteSource` in memory."""
+
+    data: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length]
+
+
+def _content() -> tuple[Mapping[str, GGUFValue], list[Tensor]]:
+    """The file's keys and tensors."""
     script = _script()
     tokens = _tokens(script)
     data = _weights(_successors(script, tokens))
@@ -228,7 +255,7 @@ def write_demo(path: Path) -> None:
         replace(tensor, data=(data[tensor.name],) if tensor.name in data else None)
         for tensor in tensors(_SHAPE, len(tokens), dense=TensorType.F32)
     ]
-    write_gguf(path, _values(tokens), filled)
+    return _values(tokens), filled
 
 
 def _is_intact(path: Path) -> bool:

@@ -7,6 +7,7 @@ megabytes of disk.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,10 +25,18 @@ def write_gguf(path: Path, values: Mapping[str, GGUFValue], tensors: Sequence[Te
     ValueError is the caller's mistake: a value that has no type, or data of another size than the shape's.
     """
     with replacing(path, mode=SHARED) as file:
-        _write(file, values, tensors)
+        file.truncate(_write(file, values, tensors))
 
 
-def _write(file: IO[bytes], values: Mapping[str, GGUFValue], tensors: Sequence[Tensor]) -> None:
+def gguf_bytes(values: Mapping[str, GGUFValue], tensors: Sequence[Tensor]) -> bytes:
+    """The content of that file, for a small one.  Raises ValueError as above."""
+    memory = io.BytesIO()
+    size_bytes = _write(memory, values, tensors)
+    return memory.getvalue().ljust(size_bytes, b"\0")
+
+
+def _write(file: IO[bytes], values: Mapping[str, GGUFValue], tensors: Sequence[Tensor]) -> int:
+    """All but a hole at its end; how many bytes the file has with that."""
     file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(values)))
     for key, value in values.items():
         file.write(_string(key))
@@ -42,7 +51,7 @@ def _write(file: IO[bytes], values: Mapping[str, GGUFValue], tensors: Sequence[T
         if tensor.data is not None:
             _write_data(file, tensor)
         end += aligned(tensor.size_bytes)
-    file.truncate(end)
+    return end
 
 
 def _write_data(file: IO[bytes], tensor: Tensor) -> None:

@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..home.event_log import record_event
 from ..memory.companions import ALONE, DRAFT_FILE, PROJECTOR_FILE, Companions
-from ..model.demo import demo_path, ensure_demo
+from ..model.demo import demo_model, demo_path, ensure_demo
 from ..model.locate import locate, locate_whole, names_of_parts, parts_of
 from ..model.metadata import Model, draft_misfit, draft_type_of, nextn_heads, projector_misfit
 from ..model.open import open_model
@@ -181,7 +181,9 @@ def _misfit(profile: Profile, key: str, what: str, why: str) -> Misfit:
 def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:
     """By its header, on disk or at the hub; with ``write`` the demo is made.  Raises as ``open_model``."""
     path, model = path_of(profile, paths), profile.model
-    if model.demo and write:
+    if model.demo and not write:
+        return demo_model(paths.models)
+    if model.demo:
         path = ensure_demo(paths.models)
     demand_files(profile, MODEL_PATH)
     return _opened(path, RepoFile(model.repo, model.file) if model.repo else None, paths)

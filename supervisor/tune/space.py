@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..engine.build import Build, family
-from ..errors import UsageError
+from ..errors import UsageError, similar_names
 from ..hardware.hardware import Cpu, Hardware
 from ..model.metadata import Model
 from ..options.dialect import LEGACY
@@ -30,6 +30,7 @@ THREADS = "server.threads"
 REPACK, FLASH, CACHE_V = "server.repack", "server.flash-attn", "server.cache-type-v"
 CONTEXT = "server.ctx-size"
 _ALL = "all"
+_ADDRESS = {"host", "port", "alias"}
 _FLOAT_CACHES = (
     "",
     "f32",
@@ -141,25 +142,47 @@ def space_of(
     Raises UsageError for a key or a value that cannot be varied.
     """
     maker = _Maker(profile, hardware, model, build, flavours, goal, min_context_tokens)
-    asked = {_key(key): tuple(values) for key, values in (varied or {}).items()}
-    kept = {_key(key) for key in fixed}
+    axes = {axis.key: axis for axis in maker.axes()}
+    asked: dict[str, tuple[str, ...]] = {}
+    for word, values in (varied or {}).items():
+        key = _key(word, "--vary", axes)
+        asked[key] = (*asked.get(key, ()), *values)
+    kept = {_key(word, "--fix", axes) for word in fixed}
     if both := sorted(kept & asked.keys()):
         raise UsageError(f"{both[0]} cannot be both fixed and varied.", hint="Take one of them out.")
-    axes = {axis.key: axis for axis in maker.axes() if axis.key not in kept}
+    axes = {key: axis for key, axis in axes.items() if key not in kept}
     for key, values in asked.items():
         axes[key] = maker.asked(key, values or (axes[key].values if key in axes else ()))
-    several = (axis for axis in axes.values() if len({*axis.values, axis.now}) > 1)
-    return Space(tuple(several), model.layers or 0)
+        if values and not _varies(axes[key]):
+            said = f"{key.removeprefix('server.')}={','.join(values)}"
+            raise UsageError(
+                f"tune: --vary {said} leaves nothing to try: the profile has this value.",
+                hint="Name other values, too.",
+            )
+    return Space(tuple(filter(_varies, axes.values())), model.layers or 0)
 
 
-def _key(word: str) -> str:
+def _varies(axis: Axis) -> bool:
+    return len({*axis.values, axis.now}) > 1
+
+
+def _key(word: str, option: str, tried: Collection[str]) -> str:
     """``server.ubatch-size`` of ``ubatch-size``, ``-ub`` or itself.  Raises UsageError."""
     if word in {FLAVOUR, "flavour"}:
         return FLAVOUR
-    name = canonical(word.removeprefix("server."))
+    word, equals, _ = word.removeprefix("server.").partition("=")
+    name = canonical(word)
+    if name in _ADDRESS:
+        raise UsageError(f"tune: {option} {word}: this does not change the speed.")
+    if name is not None and equals:
+        raise UsageError(f"tune: {option} takes a key without a value.", hint=f"{option} {word}")
     if name is None:
+        near = similar_names(word, (key.removeprefix("server.") for key in tried))
+        question = f" Did you mean {near[0]}?" if near else ""
         raise UsageError(
-            f"tune: there is no setting {word}.", hint="goss-supervisor profile show -v lists all."
+            f"tune: {option} {word}: there is no such setting.{question}",
+            hint="goss-supervisor tune NAME --dry-run lists what it tries; all options of llama-server are "
+            "settings, too.",
         )
     return f"server.{name}"
 

@@ -14,12 +14,12 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from ..decoding import decode, parse
+from ..decoding import FieldRules, decode, parse
 from ..disk import cannot_write
 from ..errors import AlreadyRunning, SupervisorError
 from ..files import NOT_OURS, JsonFile
@@ -33,6 +33,14 @@ SCHEMA = 1
 _MOST_DEATHS = 200
 _TWICE = 2
 _DIGEST = "[0-9a-f]" * 16
+_TRIAL = tuple(each.name for each in fields(Trial))  # a newer version may write more
+_RESULT = tuple(each.name for each in fields(TrialResult))
+# Of what somebody changed by hand, and of a damaged block: what the search could not calculate with.
+_ABOVE_0 = (bool, "above 0")
+_RULES: FieldRules = {
+    "costs": (all, "above 0"),
+    **dict.fromkeys(("look_seconds", "prompt_tokens", "answer_tokens", "clients", "runs"), _ABOVE_0),
+}
 MOST_FILES = 8
 """Of a profile: what it was tuned for with another goal, build or machine, and may be again."""
 
@@ -87,6 +95,14 @@ def _forget_oldest(file: Path) -> None:
                 each.unlink()
                 lock.path.unlink()
                 lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A line of the journal: what a run measures."""
+
+    workload: Workload
+    look_seconds: float
 
 
 class TuningJournal:
@@ -145,24 +161,20 @@ class TuningJournal:
 
     def _take(self, line: Mapping[str, Any]) -> None:
         if "workload" in line:
-            seconds = float(line["look_seconds"])
-            self.workload, self.look_seconds = decode(Workload, line["workload"]), seconds
+            found = decode(_Decided, {name: line[name] for name in ("workload", "look_seconds")}, _RULES)
+            self.workload, self.look_seconds = found.workload, found.look_seconds
         elif "begun" in line:
             self._unfinished[_candidate(line["begun"])].add(str(line["boot"]))
         elif "ended" in line:
-            row = line["ended"]
-            candidate, reloads, stop = _candidate(row), bool(row["reloads"]), row.get("stop_above")
-            number, runs, why = int(row["number"]), int(row["runs"]), str(row["why"])
-            trial = Trial(number, candidate, runs, why, reloads, None if stop is None else float(stop))
-            costs = tuple(map(float, line["costs"]))
-            rates = tuple((float(prompt), float(answer)) for prompt, answer in line["rates"])
-            took, died, short_of = float(line["took_seconds"]), str(line["died"]), line["short_of"]
-            result = TrialResult(costs, took, died, short_of=short_of, rates=rates)
-            if reloads:
-                self._turns.append((candidate, result))
+            trial = _trial(line["ended"])
+            result = decode(TrialResult, {name: line[name] for name in _RESULT}, _RULES)
+            if not (result.costs or result.died):
+                raise ValueError("it neither ran nor died")
+            if trial.reloads:
+                self._turns.append((trial.candidate, result))
             else:
                 self.kept.append((trial, result))
-            self._unfinished.pop(candidate, None)
+            self._unfinished.pop(trial.candidate, None)
             self.trials += 1
 
     def _lines(self) -> Iterator[Mapping[str, Any]]:
@@ -176,7 +188,10 @@ class TuningJournal:
             raise SupervisorError(f"{self.file} cannot be read: {error.strerror}.") from None
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:
-            os.truncate(self.file, len(whole))
+            try:
+                os.truncate(self.file, len(whole))
+            except OSError as error:
+                raise cannot_write(self.file, error) from error
         lines = list(_parsed(whole))
         if not lines:
             self._append({"schema": SCHEMA})
@@ -190,12 +205,16 @@ class TuningJournal:
     def _append(self, row: Mapping[str, Any]) -> None:
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self.file.open("ab") as file:
+            with open(self.file, "ab", opener=_private) as file:
                 file.write(json.dumps(row).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise cannot_write(self.file, error) from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _parsed(content: bytes) -> Iterator[dict[str, Any]]:
@@ -213,6 +232,12 @@ def _row(trial: Trial) -> dict[str, Any]:
         "why": trial.why,
         "stop_above": trial.stop_above,
     }
+
+
+def _trial(row: Mapping[str, Any]) -> Trial:
+    """Raises NOT_OURS."""
+    known = {name: row[name] for name in _TRIAL if name in row}
+    return decode(Trial, {**known, "candidate": _candidate(row)}, _RULES)
 
 
 def _candidate(row: Mapping[str, Any]) -> Candidate:

@@ -25,7 +25,7 @@ from ..profile.definition import Profile, Tuned
 from .explain import TuningEvidence
 from .goals import GOALS, LOOK, TuningGoal, cost_seconds, scaled, within
 from .search_values import Candidate, Fits
-from .space import CONTEXT, PLACEMENT, Space, space_of
+from .space import CONTEXT, FLAVOUR, PLACEMENT, Space, space_of
 from .space import Goal as GoalName
 from .tips import Tip, machine_tips, memory_tips, near_miss, near_miss_tip
 from .trials import LOOK_SECONDS, LimitedMeasure, TuningProgress
@@ -34,6 +34,7 @@ from .tuning_journal import TuningJournal, tuning_file
 
 _LEAST_RUN, _MOST_RUN = 2.0, 15.0
 _RUNS_IN_A_BUDGET = 150
+_WITH_FLAVOURS = {"auto", "release"}  # sources of engines
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,11 @@ def set_up(request: TuneRequest, variants: ProfileVariants) -> TuningSetup:
         )
     if account.refusal:
         raise DoesNotFit(f"{request.profile} does not fit: {account.refusal}.")
+    if profile.engine.source not in _WITH_FLAVOURS and {FLAVOUR, "flavour"} & request.varied.keys():
+        raise UsageError(
+            f"tune: --vary {FLAVOUR}: {request.profile} names its engine (engine.source: "
+            f"{profile.engine.source}), so there is no other flavour of it."
+        )
     goal, cut = _goal(request.goal, account)
     hardware = variants.context.hardware()
     space = space_of(
@@ -129,6 +135,11 @@ def set_up(request: TuneRequest, variants: ProfileVariants) -> TuningSetup:
     _demand_possible(variants, request.varied)
     tuned = replace(fingerprint(hardware, build, model), goal=request.goal)
     starts = tuple(_starts(variants, space, account))
+    if not space.axes and len(starts) == 1:
+        raise UsageError(
+            f"tune: nothing is left to try for {request.profile}.",
+            hint="Fix fewer settings, or name values with --vary.",
+        )
     depends_on = (
         *(
             _lasting(tuned),
@@ -169,16 +180,18 @@ def fits(variants: ProfileVariants) -> Fits:
     """
     For the search: whether a candidate can be, its engine is installed, and it fits by the profile's
     guardrails, without more of the model being read from the disk again and again than with the profile
-    as it is.
+    as it is.  The profile's own engine need not be installed yet: `tune` does that before it measures.
     """
     known: dict[Candidate, bool] = {}
     account = variants.account({})
     paged_bytes = account.verdict.paged_bytes if account else 0
+    own = variants.build(variants.profile({}))
 
     def judged(candidate: Candidate) -> bool:
         overrides = dict(candidate)
         try:
-            if variants.build(variants.profile(overrides)).source == "none":
+            build = variants.build(variants.profile(overrides))
+            if build.source == "none" and build != own:
                 return False
             found = variants.account(overrides)
         except SupervisorError:
@@ -218,7 +231,7 @@ def _context_left_open(profile: Profile, account: Fitted) -> str:
 
 def _flavours(profile: Profile, variants: ProfileVariants) -> tuple[str, ...]:
     """Of the engines at hand; none where the profile names the binary."""
-    if profile.engine.source not in {"auto", "release"} or profile.engine.flavour:
+    if profile.engine.source not in _WITH_FLAVOURS or profile.engine.flavour:
         return ()
     found = (each.flavour for each in installed(variants.paths.engines) if not each.problem)
     return tuple(dict.fromkeys(found))
@@ -226,7 +239,7 @@ def _flavours(profile: Profile, variants: ProfileVariants) -> tuple[str, ...]:
 
 def _not_installed(profile: Profile, variants: ProfileVariants, build: Build) -> str:
     """Flavours that suit this machine too: which one is faster, only a measurement tells."""
-    if profile.engine.source not in {"auto", "release"} or profile.engine.flavour:
+    if profile.engine.source not in _WITH_FLAVOURS or profile.engine.flavour:
         return ""
     release = variants.context.catalogue(profile.engine).known(build.tag)
     if release is None:

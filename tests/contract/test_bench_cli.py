@@ -21,6 +21,7 @@ from supervisor.cli.completion import of_shell
 from supervisor.errors import NetworkError, NotFound, Superseded, SupervisorError, UsageError
 from supervisor.home import client
 from supervisor.measure.measurement import Target
+from supervisor.measure.record import BenchHistory
 from supervisor.measure.repeat import Until
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.plan_json import to_json
@@ -157,6 +158,14 @@ def test_the_commands_of_the_page_can_be_pasted(session, tmp_path, monkeypatch):
     for line in lines:
         run(*shlex.split(line, comments=True))
     assert (tmp_path / "small.svg").exists()
+
+
+def test_of_several_profiles_each_table_says_whose_it_is(session):
+    session.others = {2: ("/v1/chat/completions for p, 0.4 s",)}
+    lines = run("small", "large", *SHORT)[0].splitlines()
+    for name in ("small", "large"):
+        assert lines[lines.index(f"{name}:") + 1].startswith("SCENARIO  PROMPT")
+    assert lines[lines.index("small-1:") + 1].startswith("disturbed  own: 16 + 8: /v1/chat")
 
 
 def test_csv_has_a_line_for_each_workload(session):
@@ -301,9 +310,53 @@ def test_a_terminal_that_shows_only_ascii_gets_ascii(session):
     assert result.stdout.isascii()
 
 
+def test_a_profile_that_is_not_there_is_named_before_another_one_is_measured(session):
+    with pytest.raises(NotFound, match="no profile nobody"):
+        run("small", "nobody", *SHORT)
+    assert "Nothing was measured here yet" in run("ls")[1]
+
+
+def test_a_length_that_is_named_twice_is_measured_once(session):
+    out, _ = run("--prompt", "16,16", "--answer", "8")
+    assert len([line for line in out.splitlines() if line.startswith("own  ")]) == 1
+
+
+@pytest.mark.parametrize("words", [(), ("--json",), ("--csv",)], ids=["table", "JSON", "CSV"])
+def test_what_the_disk_does_not_take_is_shown_nevertheless(session, monkeypatch, words):
+    def full(*_):
+        raise SupervisorError("The disk is full.")
+
+    monkeypatch.setattr(BenchHistory, "keep", full)
+    result = CliRunner().invoke(program, ["bench", *SHORT, *words], standalone_mode=False)
+    assert result.return_value == 1
+    assert "the result is not kept: The disk is full." in result.stderr
+    assert "own" in result.stdout
+
+
+def test_a_file_that_was_changed_by_hand_is_skipped_with_what_is_wrong(session, tmp_path):
+    run(*SHORT)
+    file = tmp_path / "data" / "bench" / "p-1.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"at": "yesterday"}))
+    assert "p-1.json: this is not what it should be (at: must be a time such as" in run("ls")[1]
+
+
+def test_a_file_moves_no_cursor_and_a_speed_of_0_is_unknown(session, tmp_path):
+    run(*SHORT)
+    run(*SHORT)
+    file = tmp_path / "data" / "bench" / "p-2.json"
+    document = json.loads(file.read_text()) | {"machine": "a\x1b[31mbox", "model": "m\rodel"}
+    for sample in document["rows"][0]["measured"]["samples"]:
+        sample["generated_per_second"] = 0
+    file.write_text(json.dumps(document))
+    for words in (("show", "p-2"), ("compare", "p-1", "p-2")):
+        out = run(*words)[0]
+        assert not {"\x1b", "\r"} & set(out)
+    assert "not measured in both" in out
+
+
 def test_results_are_removed_and_unknown_ones_named(session):
     run(*SHORT)
-    assert run("rm", "p-1")[0] == "removed p-1\n"
+    assert run("rm", "p-1", "p-1")[0] == "removed p-1\n"
     assert "Nothing was measured here yet" in run("ls")[1]
     with pytest.raises(NotFound, match="No result is called p-1"):
         run("show", "p-1")
@@ -323,6 +376,7 @@ def test_a_damaged_file_is_skipped_with_a_sentence(session, tmp_path):
     [
         (("--prompt", "x"), "not a list of whole numbers"),
         (("--answer", "0"), "0 is less than 1"),
+        (("--seconds", "nan"), "nan is no length of time"),
         (("--scenario", "nonsense"), "is not one of"),
         (("--json", "--csv"), "exclude each other"),
         (("--nonsense",), "No such option"),

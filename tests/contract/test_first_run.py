@@ -160,6 +160,19 @@ def test_without_a_terminal_gigabytes_are_not_downloaded_unless_that_was_said(da
     assert not (day.home / "data" / "models").exists()
 
 
+def test_a_bench_of_a_profile_that_nobody_named_downloads_no_gigabytes_without_a_question(day):
+    day.offer(12_100_000_000)
+    refused = day.run("bench", code=2).stderr
+    assert "profile: gpt-oss-20b, which fits this machine best" in refused
+    assert "gpt-oss-20b needs a download of 12.1 GB, and there is no terminal to ask on." in refused
+    assert "hint: goss-supervisor bench gpt-oss-20b" in refused
+    said = day.on_a_terminal("n", "bench", code=1)
+    assert "Download 12.1 GB" in said
+    assert "Nothing was downloaded." in said
+    assert not day.fetched()
+    assert not (day.home / "data" / "models").exists()
+
+
 def test_a_taken_address_of_a_profile_that_was_named_is_said_before_anything_is_downloaded_too(day):
     day.offer()
     with socket.create_server(("127.0.0.1", day.port)):
@@ -474,10 +487,6 @@ def test_an_imported_profile_is_nobodys_default_before_it_can_run_here(day):
 
 def test_a_plan_begins_with_whether_it_fits_and_the_command_and_needs_no_name(day):
     day.ram_gib = 2
-    assert day.run("plan").stdout.startswith(
-        "# what it takes of the memory is not known: There is no model at "
-    )
-    ensure_demo(day.home / "data" / "models")
     short, long = day.run("plan"), day.run("plan", "--verbose")
     assert short.stderr.startswith("profile: demo, which fits this machine best")
     lines = short.stdout.splitlines()

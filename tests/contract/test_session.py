@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from supervisor.errors import NotRunning, StartFailed, Superseded, SupervisorError
+from supervisor.daemon.daemon import OPERATION_SECONDS
+from supervisor.errors import AlreadyRunning, NotRunning, StartFailed, Superseded, SupervisorError
 from supervisor.home import client
 from supervisor.home.background_daemon import background_daemon, ordered
 from supervisor.measure.session import opened
@@ -475,6 +476,62 @@ def test_where_no_daemon_ran_nothing_is_left_of_one_who_is_killed(home):
         pids = [now["daemon"]["pid"], now["servers"][0]["pid"]]
     assert all(map(wait_until_gone, pids))
     assert not list(home.root.rglob("*.json"))
+
+
+@pytest.mark.parametrize("has_daemon", [False, True], ids=["without a daemon", "with one"])
+def test_who_is_killed_and_comes_again_at_once_waits_until_the_one_before_is_over(home, has_daemon):
+    """The daemon that ends is not taken for one that serves, and what is being put back refuses nobody."""
+    made, slow = home.plan("p"), home.plan("p", digest="trial", term="ignore")
+    if has_daemon:
+        home.start(made)
+    with holder(made, slow) as process:
+        assert [process.stdout.readline() for _ in range(2)] == ["held\n", "runs\n"]
+        before = home.ask("status")["status"]["daemon"]["pid"]
+    with home.opened(made) as session:
+        assert measured(session.run(made)) == 200
+        after = home.ask("status")["status"]["daemon"]
+    assert (after["pid"] == before, after["operation"]) == (
+        (True, None) if has_daemon else (False, f"bench (pid {os.getpid()})")
+    )
+
+
+def test_a_session_beside_one_that_has_its_own_daemon_is_refused_and_never_uses_that(home):
+    with (
+        home.opened(home.plan("p")),
+        pytest.raises(AlreadyRunning, match=r"bench \(pid \d+\) uses this machine: trying what is fast"),
+        home.opened(home.plan("q")),
+    ):
+        pass
+
+
+def test_of_two_that_begin_at_once_one_is_refused_with_the_others_name(home):
+    """Whichever starts its daemon first: the other one must not measure there."""
+    outcomes, met, done = [], threading.Barrier(2), threading.Barrier(2)
+
+    def measure(name):
+        made = home.plan(name)
+        met.wait(BOUND_SECONDS)
+        try:
+            with home.opened(made) as session:
+                outcomes.append(measured(session.run(made)))
+                done.wait(BOUND_SECONDS)
+        except SupervisorError as error:
+            outcomes.append(type(error))
+            done.wait(BOUND_SECONDS)
+
+    both = [threading.Thread(target=measure, args=(name,)) for name in "pq"]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join(BOUND_SECONDS)
+    assert sorted(outcomes, key=str) == [200, AlreadyRunning]
+
+
+def test_a_daemon_whose_starter_is_gone_waits_for_nobody(home):
+    with background_daemon(home.paths) as daemon:
+        daemon.stdout.close()
+        daemon.stdin.write(json.dumps({"foreground": False, "operation": OWNER}).encode())
+    assert daemon.wait(OPERATION_SECONDS / 2) == 0
 
 
 def test_after_a_daemon_that_was_killed_itself_the_next_start_runs_the_users_plan(home):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -93,6 +94,16 @@ def test_a_line_of_progress_is_taken_back_before_something_else_is_printed(capsy
     progress.clear()
     progress.close()
     assert capsys.readouterr().err == "\r\x1b[2K  run 1\r\x1b[2K"
+
+
+def test_a_line_of_progress_never_wraps_for_then_it_could_not_be_taken_back(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.fileno", lambda: 2, raising=False)
+    monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((40, 24)))
+    progress = StderrProgress()
+    progress.update(None, "trial 7, best 1.31x, 12 min left: ubatch-size 2048 (next to the best so far)")
+    (shown,) = capsys.readouterr().err.removeprefix("\r\x1b[2K").splitlines()
+    assert len(shown) == 39
 
 
 def status(*, gateway=None, pid=4242, restarts=0):

@@ -20,6 +20,7 @@ from supervisor.model.demo import (
     DEMO_REASONING,
     DEMO_SHA256,
     MARKERS,
+    demo_model,
     ensure_demo,
     spelled,
     write_demo,
@@ -134,3 +135,9 @@ def test_any_text_is_cut_into_pieces_that_occur_once(reasoning, answer):
 )
 def test_a_word_that_was_said_is_joined_with_the_next_or_at_the_end_with_the_last(text, pieces):
     assert demo._pieces(text, used=()) == [spelled(piece) for piece in pieces]
+
+
+def test_who_only_looks_sees_the_model_that_would_be_written(tmp_path):
+    seen = demo_model(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert seen == open_model(ensure_demo(tmp_path))

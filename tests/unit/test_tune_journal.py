@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+import sys
 from dataclasses import replace
 
 import pytest
@@ -101,6 +103,49 @@ def test_a_block_that_a_disk_lost_costs_its_line_only(file):
     assert again.kept == [(TRIAL, RESULT)]
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"costs": [float("nan")]},
+        {"costs": [0.0]},
+        {"costs": [-1.5]},
+        {"costs": [1e308]},
+        {"costs": []},
+        {"took_seconds": -3},
+        {"rates": [[1.0]]},
+        {"ended": {"number": 0, "candidate": {}, "runs": 0, "reloads": False, "why": ""}},
+    ],
+    ids=str,
+)
+def test_a_line_that_the_search_cannot_calculate_with_is_dropped(file, changed):
+    with opened_journal(file) as journal:
+        journal.end(TRIAL, RESULT)
+        journal.end(*DIED)
+    head, ended, died = map(json.loads, file.read_text().splitlines())
+    file.write_text("".join(f"{json.dumps(each)}\n" for each in (head, ended | changed, died)))
+    assert reopened(file).kept == [DIED]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"look_seconds": 0}, {"workload": {"prompt_tokens": 0, "answer_tokens": 8}}]
+)
+def test_work_that_nobody_can_measure_is_decided_anew(file, changed):
+    with opened_journal(file) as journal:
+        journal.decided(Workload(128, 16), 12.5)
+    head, decided = map(json.loads, file.read_text().splitlines())
+    file.write_text("".join(f"{json.dumps(each)}\n" for each in (head, decided | changed)))
+    assert reopened(file).workload is None
+
+
+def test_what_a_newer_version_adds_is_not_read(file):
+    with opened_journal(file) as journal:
+        journal.end(TRIAL, RESULT)
+    head, ended = map(json.loads, file.read_text().splitlines())
+    ended["ended"]["mood"] = ended["heat"] = "new"
+    file.write_text("".join(f"{json.dumps(each)}\n" for each in (head, {"paused": 3}, ended)))
+    assert reopened(file).kept == [(TRIAL, RESULT)]
+
+
 def test_restart_begins_anew(file):
     with opened_journal(file) as journal:
         journal.end(TRIAL, RESULT)
@@ -121,6 +166,12 @@ def test_a_profile_keeps_the_newest_files_and_those_that_are_in_use(tmp_path):
     left = set(newest.parent.glob("*.ndjson"))
     assert left == {other, files[0], *files[1 - MOST_FILES :], newest}
     assert {each.stem for each in newest.parent.glob("*.lock")} == {files[0].stem, newest.stem}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+def test_only_its_user_may_read_it(file):
+    reopened(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_only_one_process_at_a_time(file):

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from supervisor.cli import tune_report
 from supervisor.cli.tune_report import report, said_so_far, show_last
-from supervisor.errors import ConfigError, NotFound
+from supervisor.errors import ConfigError, NotFound, SupervisorError
 from supervisor.paths import Paths
 from supervisor.profile.definition import Tuned
 from supervisor.profile.store import ProfileStore
@@ -82,11 +83,51 @@ def test_nothing_is_written_that_is_not_faster_by_more_than_the_noise(paths, cap
     assert written(paths) == []
 
 
+@pytest.mark.parametrize(
+    ("tried", "said"),
+    [
+        (
+            (),
+            "the budget was over before another setting was tried; a larger --budget goes on from here (1 trial",
+        ),
+        (
+            ((SLOW, TrialResult((), 1.0, died="no memory")),),
+            "no other setting ran: each of those that were tried",
+        ),
+    ],
+    ids=["nothing else was tried", "nothing else ran"],
+)
+def test_a_search_that_compared_nothing_does_not_call_the_settings_the_best(paths, capsys, tried, said):
+    progress = TuningProgress(found=Found((), (), 1.0, 1.0, 1.0, "Your settings are already the best found."))
+    progress.results = [((), TrialResult((3.0, 3.1), 27.0)), *tried]
+    report(SETUP, progress, paths, explains=False, svg=None, as_json=False)
+    assert f"mine: {said}" in capsys.readouterr().out
+
+
 def test_what_disturbed_runs_that_count_is_said_in_few_words(paths, capsys):
     progress = known(FASTER)
     progress.notes = ["a compiler", "a compiler", "heat", "swapping", "a browser"]
     report(SETUP, progress, paths, explains=False, svg=None, as_json=False)
     assert "disturbed by: a compiler, heat, swapping, and 1 more (--json has all)" in capsys.readouterr().out
+
+
+def test_disturbances_that_differ_in_their_figures_are_said_once(paths, capsys):
+    progress = known(FASTER)
+    progress.notes = [f"other programs used {used} of 2 processors" for used in (1.5, 2.0, 1.7)]
+    report(SETUP, progress, paths, explains=False, svg=None, as_json=False)
+    assert "disturbed by: other programs used 1.5 to 2.0 of 2 processors\n" in capsys.readouterr().out
+
+
+def test_what_was_found_is_said_also_where_the_profile_cannot_be_written(paths, capsys, monkeypatch):
+    def full(*_):
+        raise SupervisorError("The disk is full.")
+
+    monkeypatch.setattr(tune_report, "write_tuned", full)
+    with pytest.raises(SupervisorError, match="The disk is full"):
+        report(SETUP, known(FASTER), paths, explains=False, svg=None, as_json=True)
+    shown = capsys.readouterr()
+    assert "found: ubatch-size 2048, 1.50 times as fast as mine; the same command writes it" in shown.err
+    assert shown.out == ""
 
 
 def test_json_has_every_trial_and_nothing_else_is_on_stdout(paths, capsys):

@@ -102,7 +102,7 @@ def test_context_and_cache_types_change_only_if_the_user_says_so():
 
 def test_what_is_fixed_does_not_change():
     assert UBATCH not in axes(fixed=("ub",))
-    with pytest.raises(UsageError, match="no setting ubatches"):
+    with pytest.raises(UsageError, match="--fix ubatches: there is no such setting"):
         axes(fixed=("ubatches",))
     with pytest.raises(UsageError, match="both fixed and varied"):
         axes(fixed=("ub",), varied={"ubatch-size": ("512",)})
