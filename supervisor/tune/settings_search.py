@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import ne
 from random import Random
-from statistics import NormalDist, fmean, linear_regression
+from statistics import fmean, linear_regression
 
 from .search_values import Candidate, Fits, Found, Trial, TrialResult
 from .space import Space
-from .surrogate import CostEstimate, Observation, Surrogate, Weights
+from .surrogate import CostEstimate, Observation, Surrogate, Weights, expected_gain, sure_of_many
 from .surroundings import Surroundings
 
 _TURNS = 0.05, 0.3  # shares of the budget, at least and at most, that are kept for the proof of the best
@@ -39,7 +39,6 @@ _AIM = 0.03  # of the cost: how well a trial should tell it
 _USUAL_NOISE, _USUAL_WEIGHT = 0.02, 2  # of a run, as if so many had been seen
 _ENOUGH_RUNS = 12  # degrees of freedom that tell the noise; a trial of one run tells nothing of it
 _SURE = 2.6  # standard errors, looked at after each pair: Pocock's bound for some six looks, two-sided 5 %
-_ERRS = 0.025  # to either side, shared by all that were measured: where there was no time for turns
 _LEAST_PAIRS, _MOST_PAIRS, _USUAL_PAIRS = 2, 24, 4
 _TRUE_SHARE = 0.7  # of the gain that is expected: the best of many is lucky, too
 _MOST_OBSERVED = 140  # what the model can take in without taking long itself
@@ -49,7 +48,6 @@ _TRIALS_PER_AXIS, _FIRST_TRIALS = (14, 40), 10
 _NEW = 0.8  # share of these trials after which no new settings are tried: the known ones race
 _LEAST_COST = 1e-9  # seconds: a logarithm needs more than nothing
 _STEEP = 0.5  # in logarithms: what is so much slower than the best is not told apart in full
-_NORMAL = NormalDist()
 _UNPROVED = "Nothing was proved to be better than your settings in this time."
 
 
@@ -201,17 +199,19 @@ class SettingsSearch:
         noise = self._noise() ** 2
 
         def promising(among: Iterable[Candidate], trust: float) -> tuple[float, Candidate]:
-            gains = ((_gain(apart[each], noise / runs[each], trust), each) for each in among)
+            gains = ((expected_gain(apart[each], noise / runs[each], trust), each) for each in among)
             return max(gains, default=(0.0, best))
 
-        gain, candidate = promising(apart, 1.0)
-        if gain < _LARGE_GAIN and promising(near, _DOUBT)[0] >= _LEAST_PROMISE:
+        promise, candidate = promising(apart, 1.0)
+        if promise < _LARGE_GAIN and promising(near, _DOUBT)[0] >= _LEAST_PROMISE:
             return self._trial(promising(near, _DOUBT)[1], "is the best so far better than all next to it?")
-        if gain < _LEAST_PROMISE and self._since(best) <= _PATIENCE:
-            gain, candidate = promising(apart, _DOUBT)
-        if gain < _LEAST_PROMISE:
+        if promise < _LEAST_PROMISE and self._since(best) <= _PATIENCE:
+            promise, candidate = promising(apart, _DOUBT)
+        if promise < _LEAST_PROMISE:
             return None
-        why = "once more, against the best so far" if candidate in known else f"may save {100 * gain:.1f} %"
+        why = (
+            "once more, against the best so far" if candidate in known else f"may save {100 * promise:.1f} %"
+        )
         return self._trial(candidate, why, runs=runs[candidate])
 
     def _race_runs(self) -> int:
@@ -305,22 +305,13 @@ class SettingsSearch:
     def _unturned(self, start: Candidate, winner: Candidate) -> Found:
         """At the end of the budget: what is far better by all trials together needs no more turns."""
         apart = self._apart(start, winner)
-        half = self._sure_of_many() * math.sqrt(apart.variance)
+        many = len({seen.candidate for seen in self._seen}) - 1
+        half = sure_of_many(many, self._freedom) * math.sqrt(apart.variance)
         if apart.mean - half <= 0:
             return self._nothing(_UNPROVED)
         low, high = math.exp(apart.mean - half), math.exp(apart.mean + half)
         why = "There was no time to measure both in turns for long, but the difference is large."
         return Found(winner, start, math.exp(apart.mean), low, high, why)
-
-    def _sure_of_many(self) -> float:
-        """
-        Standard errors by which the best of so many must be better, since the luckiest of them looks better
-        than it is: Bonferroni's bound, for Student's distribution, by its expansion (Abramowitz and Stegun
-        26.7.5), since few runs tell little of the noise.
-        """
-        many = max(len({seen.candidate for seen in self._seen}) - 1, 1)
-        z = _NORMAL.inv_cdf(1 - _ERRS / many)
-        return z + (z**3 + z) / (4 * self._freedom)
 
     def _turns_seconds(self) -> float:
         """What it will take to prove that the best is better than the profile, within bounds."""
@@ -395,18 +386,6 @@ class SettingsSearch:
 
 def _cautious(estimate: CostEstimate) -> float:
     return estimate.mean + 0.5 * math.sqrt(estimate.variance)
-
-
-def _gain(apart: CostEstimate, noise: float, trust: float) -> float:
-    """
-    By how much of its cost the best is expected to be improved on by a trial, whose variance is ``noise``.
-
-    What a trial can hardly change promises little: Frazier, Powell and Dayanik, The Knowledge-Gradient
-    Policy for Correlated Normal Beliefs (2009), here of two settings at a time.
-    """
-    deviation = apart.variance / math.sqrt(apart.variance + noise) / trust
-    z = -apart.mean / deviation
-    return deviation * _NORMAL.pdf(z) - apart.mean * _NORMAL.cdf(z)
 
 
 def _compressed(excess: float) -> float:
