@@ -22,6 +22,8 @@ class Axis:
     (numbers), else without one (flavours).  ``now`` is the one that the profile has, empty where it leaves
     the setting to the engine.  ``why`` says what it may do for the speed.
 
+    ``usual`` is what the engine takes by itself, empty where that depends on more than the machine.
+
     ``memory`` says which memory a later value takes more of, for an ordered axis: ``GPU`` (layers on the
     GPU), ``RAM`` (experts on the CPU) or ``both`` (a batch).  Empty: none that counts.
     """
@@ -32,6 +34,7 @@ class Axis:
     why: str = ""
     now: str = ""
     memory: Literal["", "GPU", "RAM", "both"] = ""
+    usual: str = ""
 
 
 @dataclass(frozen=True, slots=True)

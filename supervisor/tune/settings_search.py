@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import ne
 from random import Random
-from statistics import NormalDist, fmean, linear_regression
+from statistics import fmean, linear_regression
 
 from .search_values import Candidate, Fits, Found, Trial, TrialResult
 from .space import Space
-from .surrogate import CostEstimate, Observation, Surrogate, Weights
+from .surrogate import CostEstimate, Observation, Surrogate, Weights, expected_gain, sure_of_many
 from .surroundings import Surroundings
 
 _TURNS = 0.05, 0.3  # shares of the budget, at least and at most, that are kept for the proof of the best
@@ -28,6 +29,7 @@ _TURNS_SPARE = 1.5  # how much longer than expected that proof may take
 _LEAST_PROMISE = 0.0005  # of the cost: what promises less is not worth a trial
 _LEAST_GAIN = 0.002  # what is less is no gain
 _LARGE_GAIN = 0.01
+_USUAL_LOSS = 0.01  # of a change that was not tried
 _DOUBT = 0.25  # trust in the model where it promises nothing, as it may be wrong
 _GOOD, _LIKELY, _CHANCE = 3, 30, 15  # candidates: whose surroundings are looked at, and how many of them
 _DRIFT_EVERY = 6  # trials
@@ -37,7 +39,6 @@ _AIM = 0.03  # of the cost: how well a trial should tell it
 _USUAL_NOISE, _USUAL_WEIGHT = 0.02, 2  # of a run, as if so many had been seen
 _ENOUGH_RUNS = 12  # degrees of freedom that tell the noise; a trial of one run tells nothing of it
 _SURE = 2.6  # standard errors, looked at after each pair: Pocock's bound for some six looks, two-sided 5 %
-_SURE_UNTURNED = 4.0  # the same where there was no time for turns, as the best of many is lucky
 _LEAST_PAIRS, _MOST_PAIRS, _USUAL_PAIRS = 2, 24, 4
 _TRUE_SHARE = 0.7  # of the gain that is expected: the best of many is lucky, too
 _MOST_OBSERVED = 140  # what the model can take in without taking long itself
@@ -47,7 +48,6 @@ _TRIALS_PER_AXIS, _FIRST_TRIALS = (14, 40), 10
 _NEW = 0.8  # share of these trials after which no new settings are tried: the known ones race
 _LEAST_COST = 1e-9  # seconds: a logarithm needs more than nothing
 _STEEP = 0.5  # in logarithms: what is so much slower than the best is not told apart in full
-_NORMAL = NormalDist()
 _UNPROVED = "Nothing was proved to be better than your settings in this time."
 
 
@@ -66,8 +66,8 @@ class _Seen:
 class SettingsSearch:
     """
     ``starts`` are the profile, which is the empty candidate, and what else to begin with: the planner's
-    placement, the engine's own fit.  The end is never worse than the best of them.  A turn that ``has_turn``
-    names was measured before, and takes no time.
+    placement, the engine's own fit, its usual settings.  The end is never worse than the best of them.  A
+    turn that ``has_turn`` names was measured before, and takes no time.
 
     `ask` changes nothing that can be seen, so a trial of which nothing was told is asked again.  A trial
     that died is never asked again, nor what certainly needs more of the memory that it was short of.
@@ -193,22 +193,25 @@ class SettingsSearch:
             return self._trial(best, why, runs=self._race_runs())
         near, far = self._unknown(best) if len(self._told) < _NEW * self._most_trials else ([], [])
         known = [each for each in self._good() if each != best]
-        apart = {each: self._apart(each, best) for each in dict.fromkeys((*near, *far, *known))}
+        apart = {each: self._apart(each, best) for each in known}
+        apart |= {each: self._expected(each, best) for each in (*near, *far)}
         runs = dict.fromkeys(apart, self._runs()) | dict.fromkeys(known, self._race_runs())
         noise = self._noise() ** 2
 
         def promising(among: Iterable[Candidate], trust: float) -> tuple[float, Candidate]:
-            gains = ((_gain(apart[each], noise / runs[each], trust), each) for each in among)
+            gains = ((expected_gain(apart[each], noise / runs[each], trust), each) for each in among)
             return max(gains, default=(0.0, best))
 
-        gain, candidate = promising(apart, 1.0)
-        if gain < _LARGE_GAIN and promising(near, _DOUBT)[0] >= _LEAST_PROMISE:
+        promise, candidate = promising(apart, 1.0)
+        if promise < _LARGE_GAIN and promising(near, _DOUBT)[0] >= _LEAST_PROMISE:
             return self._trial(promising(near, _DOUBT)[1], "is the best so far better than all next to it?")
-        if gain < _LEAST_PROMISE and self._since(best) <= _PATIENCE:
-            gain, candidate = promising(apart, _DOUBT)
-        if gain < _LEAST_PROMISE:
+        if promise < _LEAST_PROMISE and self._since(best) <= _PATIENCE:
+            promise, candidate = promising(apart, _DOUBT)
+        if promise < _LEAST_PROMISE:
             return None
-        why = "once more, against the best so far" if candidate in known else f"may save {100 * gain:.1f} %"
+        why = (
+            "once more, against the best so far" if candidate in known else f"may save {100 * promise:.1f} %"
+        )
         return self._trial(candidate, why, runs=runs[candidate])
 
     def _race_runs(self) -> int:
@@ -234,6 +237,12 @@ class SettingsSearch:
 
     def _apart(self, candidate: Candidate, best: Candidate) -> CostEstimate:
         return self._surrogate().difference(self._around.levels(candidate), self._around.levels(best))
+
+    def _expected(self, candidate: Candidate, best: Candidate) -> CostEstimate:
+        """Of one that was not measured.  Most changes to a good setting make it slower."""
+        apart = self._apart(candidate, best)
+        changes = sum(map(ne, self._around.levels(candidate), self._around.levels(best)))
+        return replace(apart, mean=apart.mean + _USUAL_LOSS * changes)
 
     def _since(self, best: Candidate) -> int:
         """Trials since it was first measured."""
@@ -286,16 +295,18 @@ class SettingsSearch:
         place = len(turned) % 4
         turn = winner if place in {0, 3} else start
         first = next((trial.runs for trial, _ in self._told if trial.reloads), 0)
-        runs = first or self._turn_runs(winner, start)
+        runs = first or min(self._turn_runs(winner, start), self._affordable_runs(winner, start))
         spent = self.spent_seconds + _LONGER * self._seconds(turn, runs)
-        if spent > self._budget_seconds and not self._has_turn(turn):
+        if (not runs or spent > self._budget_seconds) and not self._has_turn(turn):
             return self._unturned(start, winner)
+        runs = runs or self._runs()  # these were measured before, and take no time
         return self._trial(turn, "the best and the profile in turns", runs=runs, reloads=True)
 
     def _unturned(self, start: Candidate, winner: Candidate) -> Found:
         """At the end of the budget: what is far better by all trials together needs no more turns."""
         apart = self._apart(start, winner)
-        half = _SURE_UNTURNED * math.sqrt(apart.variance)
+        many = len({seen.candidate for seen in self._seen}) - 1
+        half = sure_of_many(many, self._freedom) * math.sqrt(apart.variance)
         if apart.mean - half <= 0:
             return self._nothing(_UNPROVED)
         low, high = math.exp(apart.mean - half), math.exp(apart.mean + half)
@@ -322,6 +333,12 @@ class SettingsSearch:
         """Of each turn: enough for a proof in few of them, as each one loads anew."""
         wanted = math.ceil(self._runs_to_prove(best, start) / _LEAST_PAIRS)
         return min(max(wanted, self._runs()), _MOST_KNOWN_RUNS)
+
+    def _affordable_runs(self, best: Candidate, start: Candidate) -> int:
+        """Of each turn, so that there is time for all that a proof needs: half of a pair proves nothing."""
+        load, run = (sum(each) for each in zip(self._times_of(best), self._times_of(start), strict=True))
+        pair_seconds = (self._budget_seconds - self.spent_seconds) / _LONGER / _LEAST_PAIRS
+        return max(math.floor((pair_seconds - load) / run), 0)
 
     def _start(self) -> Candidate:
         """The profile, or the first other start where that does not run; of those that were measured."""
@@ -351,10 +368,16 @@ class SettingsSearch:
 
     def _seconds(self, candidate: Candidate, runs: int) -> float:
         """That a trial of what was measured before will take."""
+        load, run = self._times_of(candidate)
+        return load + run * runs
+
+    def _times_of(self, candidate: Candidate) -> tuple[float, float]:
+        """As `_times`, of what was measured before."""
         load, run = self._times()
         its = [seen for seen in self._seen if seen.candidate == candidate]
         usual = load + run * fmean(seen.runs for seen in its)
-        return (load + run * runs) * fmean(seen.took_seconds for seen in its) / max(usual, _LEAST_COST)
+        slower = fmean(seen.took_seconds for seen in its) / max(usual, _LEAST_COST)
+        return load * slower, run * slower
 
     def _nothing(self, why: str) -> Found:
         start = self._start()
@@ -363,18 +386,6 @@ class SettingsSearch:
 
 def _cautious(estimate: CostEstimate) -> float:
     return estimate.mean + 0.5 * math.sqrt(estimate.variance)
-
-
-def _gain(apart: CostEstimate, noise: float, trust: float) -> float:
-    """
-    By how much of its cost the best is expected to be improved on by a trial, whose variance is ``noise``.
-
-    What a trial can hardly change promises little: Frazier, Powell and Dayanik, The Knowledge-Gradient
-    Policy for Correlated Normal Beliefs (2009), here of two settings at a time.
-    """
-    deviation = apart.variance / math.sqrt(apart.variance + noise) / trust
-    z = -apart.mean / deviation
-    return deviation * _NORMAL.pdf(z) - apart.mean * _NORMAL.cdf(z)
 
 
 def _compressed(excess: float) -> float:

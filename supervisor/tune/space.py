@@ -61,6 +61,14 @@ class Space:
         now = {axis.key: axis.now for axis in self.axes if is_placed or axis.key not in PLACING}
         return tuple(sorted((key, value) for key, value in values.items() if value != now.get(key)))
 
+    @property
+    def usual(self) -> Candidate:
+        """
+        What the engine would take by itself, where the profile says otherwise: of batches, threads and ways
+        to compute, which people paste from machines that are not theirs.
+        """
+        return self.candidate({each.key: each.usual for each in self.axes if each.usual in each.values})
+
     def changed(self, candidate: Candidate, key: str, value: str) -> Candidate:
         """The candidate with this value, and with what else must change for it to make sense."""
         values = {**dict(candidate), key: value}
@@ -261,10 +269,8 @@ class _Maker:
         ladder = [size for size in (256, 512, 1024, 2048, 4096, 8192) if size <= most]
         sizes = tuple(map(str, ladder if self.goal in {"agent", "balanced"} else ladder[:5]))
         why = "a larger one reads prompts faster where weights must be fetched for each, and takes memory"
-        yield self._axis(UBATCH, sizes, why, now=self._now(UBATCH) or "512", memory="both")
-        yield self._axis(
-            BATCH, sizes[1:], "how much is read at once", now=self._now(BATCH) or "2048", memory="both"
-        )
+        yield self._axis(UBATCH, sizes, why, usual="512", memory="both")
+        yield self._axis(BATCH, sizes[1:], "how much is read at once", usual="2048", memory="both")
 
     def _cpu(self) -> Iterator[Axis]:
         counts = _thread_counts(self.hardware.cpu)
@@ -273,27 +279,29 @@ class _Maker:
             now = self._now(THREADS)
             now = now if now.isdecimal() else str(fast)
             why = "generation waits for memory: more threads than it needs only disturb each other"
-            yield self._axis(THREADS, counts, why, now=now)
+            yield self._axis(THREADS, counts, why, now=now, usual=str(fast))
             batch = self._now("server.threads-batch")
+            batch = batch if batch.isdecimal() else ""
             why = "prompts are computed: here all cores, or both threads of each, may help"
-            yield self._axis("server.threads-batch", counts, why, now=batch if batch.isdecimal() else "")
+            yield self._axis("server.threads-batch", counts, why, now=batch, usual=str(fast) if batch else "")
         why = "threads that wait actively answer sooner, and take power from the others"
-        yield self._axis("server.poll", ("0", "50", "100"), why, now=self._now("server.poll") or "50")
+        yield self._axis("server.poll", ("0", "50", "100"), why, usual="50")
         if self.hardware.os == "windows":  # elsewhere only root may
             why = "the scheduler then prefers its threads to those of other programs"
-            yield self._axis("server.prio", ("0", "1"), why, now=self._now("server.prio") or "0")
+            yield self._axis("server.prio", ("0", "1"), why, usual="0")
 
     def _ways(self) -> Iterator[Axis]:
-        flash = self._now(FLASH) or "auto"
+        flash = self._now(FLASH)
         why = "usually faster, but not with every GPU and quantised cache"
-        yield self._axis(FLASH, ("off" if flash != "off" else "on", flash), why, now=flash, ordered=False)
+        flashes = ("off", flash) if flash not in {"", "off"} else ("off", "auto")
+        yield self._axis(FLASH, flashes, why, ordered=False, usual="auto")
         repack = "off" if self._now(REPACK) in {"false", "off"} else "on"
         why = "rearranged weights are faster on the CPU, but must stay in memory"
-        yield self._axis(REPACK, ("on", "off"), why, now=repack, ordered=False)
+        yield self._axis(REPACK, ("on", "off"), why, now=repack, ordered=False, usual="on")
         mode = self._now("server.load-mode") or "auto"
         modes = (mode, "none", *(("mmap",) if self._has_gpu else ("auto",)))
         why = "memory that is mapped from the file may be slower than memory of its own"
-        yield self._axis("server.load-mode", modes, why, now=mode, ordered=False)
+        yield self._axis("server.load-mode", modes, why, now=mode, ordered=False, usual="auto")
         now = self.profile.engine.flavour or self.build.flavour
         flavours = tuple(dict.fromkeys((now, *self.flavours)))
         yield self._axis(
@@ -328,13 +336,14 @@ class _Maker:
         *,
         now: str | None = None,
         ordered: bool | None = None,
+        usual: str = "",
         memory: _Memory = "",
     ) -> Axis:
-        now = self._now(key) if now is None else now
+        now = self._now(key) or usual if now is None else now
         every = tuple(dict.fromkeys((*values, now) if now else values))
         is_ordered = all(_is_numeric(each) for each in every) if ordered is None else ordered
         return Axis(
-            key, tuple(sorted(every, key=_rank)) if is_ordered else every, is_ordered, why, now, memory
+            key, tuple(sorted(every, key=_rank)) if is_ordered else every, is_ordered, why, now, memory, usual
         )
 
     @property

@@ -252,9 +252,10 @@ def _not_installed(profile: Profile, variants: ProfileVariants, build: Build) ->
 
 
 def _starts(variants: ProfileVariants, space: Space, account: Fitted) -> Iterator[Candidate]:
-    """The profile, our planner's placement, the engine's own: those that are not the same launch."""
+    """The profile, our planner's placement, the engine's own, its other settings: each launch once."""
     known: set[str] = set()
-    for candidate in ((), *_planned(variants, space, account), ((PLACEMENT, "engine"),)):
+    usual = [space.usual] if space.allows(space.usual) else []
+    for candidate in ((), *_planned(variants, space, account), ((PLACEMENT, "engine"),), *usual):
         try:
             digest = variants.plan(dict(candidate)).digest
         except SupervisorError:

@@ -78,6 +78,11 @@ def test_it_begins_with_the_profile_as_it_is_and_with_each_launch_once(home):
     assert "server.ubatch-size" in axes(setup)
 
 
+def test_what_a_profile_sets_is_compared_with_what_the_engine_would_take(home):
+    setup = home.profile("pasted", **{"ubatch-size": 256, "flash-attn": "off"}).set_up("pasted")
+    assert setup.starts == ((), (("server.flash-attn", "auto"), ("server.ubatch-size", "512")))
+
+
 def test_what_changes_the_answers_is_no_part_of_the_space_until_it_is_allowed(home):
     home.profile(**{"ctx-size": 16384})
     assert not {"server.ctx-size", "server.cache-type-k", "server.cache-type-v"} & axes(home.set_up())

@@ -194,6 +194,32 @@ def test_the_winner_and_the_profile_are_loaded_anew_in_turns():
     assert turns[:4] == [found.best, (), (), found.best]
 
 
+@pytest.mark.parametrize("noise", [0.03, 0.08])
+@pytest.mark.parametrize("budget", range(30, 150, 10))
+def test_turns_are_as_long_as_the_time_allows_for_both(budget, noise):
+    """One long turn of one of the two proves nothing, and the time is gone."""
+
+    def close(values):
+        return 2.0 + 0.1 * abs(math.log2(int(values[THREADS]) / 4)) + 0.2 * (values[FLAVOUR] == "vulkan")
+
+    trials, _ = searched(Space((THREAD_AXIS, FLAVOUR_AXIS)), close, budget=budget, noise=noise)
+    turns = [trial.candidate for trial, _ in trials if trial.reloads]
+    assert turns.count(()) >= len(turns) // 2
+    assert len(turns) != 1
+
+
+def test_what_was_measured_beside_many_must_be_better_by_more():
+    def claims(space, noise=0.1):
+        """Of 100 searches, in too little time for turns that prove something."""
+        found = (
+            searched(space, lambda _: 3.0, budget=130.0, noise=noise, seed=seed)[1] for seed in range(100)
+        )
+        return sum(each.best != () for each in found)
+
+    assert claims(Space((FLAVOUR_AXIS,))) <= 5
+    assert claims(SPACE) <= 5
+
+
 @st.composite
 def surfaces(draw):
     """A space, what each of its values costs, and which settings fit."""

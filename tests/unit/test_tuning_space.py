@@ -72,6 +72,20 @@ def test_threads_are_the_fast_cores_all_of_them_both_threads_of_each_and_half():
     assert THREADS not in axes(hardware=replace(BOX, cpu=Cpu()))
 
 
+def test_what_the_engine_would_take_by_itself_is_known():
+    """A pasted command line may come from another machine."""
+    pasted = {"threads": 12, "ubatch-size": 4096, "batch-size": 4096, "flash-attn": "off", "repack": False}
+    found = space(replace(PINNED, server=PINNED.server | pasted)).usual
+    assert dict(found) == {
+        THREADS: "4",
+        UBATCH: "512",
+        BATCH: "2048",
+        FLASH: "auto",
+        "server.repack": "on",
+    }
+    assert space().usual == ()
+
+
 def test_an_option_that_the_build_does_not_know_does_not_change():
     old = replace(VULKAN, capabilities=era(6100))
     known = {key.removeprefix("server.") for key in axes(build=old) if key.startswith("server.")}
