@@ -38,11 +38,10 @@ from .control_listener import ControlSocket
 from .control_server import Control
 from .gateway_listener import GatewayListener
 from .handover import Handover, take_back
-from .helpers import Reloads
+from .helpers import DAILY, Reloads, Rhythm, keep_looking, last_check
 from .journal import STDERR, STDOUT
 from .loads import Loads
 from .service_notify import Passed, ServiceNotifier
-from .update_checks import DAILY, Rhythm, keep_looking, last_check
 from .upgrade import SIGNALS, DaemonFacts, DaemonParts, tell_of_upgrade, upgrade
 from .upkeep import Upkeep
 
