@@ -24,7 +24,7 @@ import fcntl
 import termios
 
 from ..e2e.terminals import CTRL_C, CTRL_S, CTRL_Z, Terminal, open_terminal
-from ..fakes.launching import BOUND_SECONDS, end_daemon
+from ..fakes.launching import BOUND_SECONDS, end_daemon, wait_until
 from .test_session import Home, post
 
 TOP = [sys.executable, "-I", "-m", "supervisor", "top"]
@@ -210,10 +210,7 @@ def test_ctrl_z_is_heard_in_the_middle_of_drawing(tmp_path):
         (top,) = shell.children()
         waits_in = Path(f"/proc/{top.pid}/wchan")
         seen.type(CTRL_S + "2")  # the terminal takes no more, and the other view is to be drawn
-        deadline = time.monotonic() + BOUND_SECONDS
-        while waits_in.read_text() not in {"wait_woken", "n_tty_write"}:
-            assert time.monotonic() < deadline, waits_in.read_text()
-            time.sleep(0.01)
+        wait_until(lambda: waits_in.read_text() in {"wait_woken", "n_tty_write"})
         seen.type(CTRL_Z)
 
 
