@@ -50,7 +50,10 @@ class Helper:
         try:
             with tempfile.TemporaryFile() as out:
                 ended = await self._end_of([*program, *self.words, *more], out)
-                return _last_object(out) or {"error": f"{_name(self.words)} ended with {ended}.", "hint": ""}
+                return last_of(objects_in(out)) or {
+                    "error": f"{_name(self.words)} ended with {ended}.",
+                    "hint": "",
+                }
         except OSError as error:  # a full disk too: the caller must get an answer
             return {"error": f"{_name(self.words)} cannot be run: {error.strerror}.", "hint": ""}
 
@@ -134,9 +137,8 @@ def _name(words: Sequence[str]) -> str:
     return " ".join(("goss-supervisor", *words[:1]))
 
 
-def _last_object(out: IO[bytes]) -> Answer | None:
+def last_of(found: Sequence[Answer]) -> Answer | None:
     """An outcome counts, even if more follows it."""
-    found = objects_in(out)
     outcomes = [each for each in found if "outcome" in each]
     return next(iter(reversed(outcomes or found)), None)
 

@@ -28,7 +28,7 @@ from ..home.places import HELPER_VARIABLE, JOB
 from ..progress import iso
 from ..tool import own_program
 from .control_request import ControlRequest
-from .helpers import Answer, objects_in
+from .helpers import Answer, last_of, objects_in
 from .job_commands import CheckedCommand, checked_command
 
 log = logging.getLogger(__name__)
@@ -239,11 +239,9 @@ class _JobUnderWay:
         return code
 
     def _conclude(self, code: int, said: Sequence[Answer]) -> None:
-        """An outcome counts, even if more follows it.  Programs of ours say their errors as JSON, too."""
+        """Programs of ours say their errors as JSON, too."""
         errors = [each for each in said if "error" in each]
-        results = [each for each in said if "error" not in each]
-        outcomes = [each for each in results if "outcome" in each]
-        self.result = next(iter(reversed(outcomes or results)), None)
+        self.result = last_of([each for each in said if "error" not in each])
         error = errors[-1] if errors else self._without_words(code)
         outcome = self.result.get("outcome") if self.result else None
         result = outcome.get("result") if isinstance(outcome, dict) else None
