@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from supervisor.engine.cpu_features import features_used
+from supervisor.engine.inspection import features_used
 from supervisor.hardware.detection import detect
 from supervisor.memory.accounts import Account, Pool
 from supervisor.memory.engine_figures import Taken

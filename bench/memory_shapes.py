@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from supervisor.engine.cpu_features import features_used
+from supervisor.engine.inspection import features_used
 from supervisor.hardware.detection import detect
 from supervisor.memory.context import KNOWN
 

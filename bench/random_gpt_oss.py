@@ -26,7 +26,7 @@ from supervisor.model.demo import (
     tensors,
     tokenizer_values,
 )
-from supervisor.model.gguf import Tensor, TensorType
+from supervisor.model.gguf import NAMED, Tensor
 from supervisor.model.gguf_writer import write_gguf
 
 SHAPE = Shape(
@@ -55,21 +55,20 @@ def write(path: Path, seed: int = 1) -> None:
         **tokenizer_values(tokens, types, [f"{spelled(' ')} w"]),
     }
     filled = [
-        replace(tensor, data=data_of(tensor, draw))
-        for tensor in tensors(SHAPE, TOKENS, dense=TensorType.Q8_0)
+        replace(tensor, data=data_of(tensor, draw)) for tensor in tensors(SHAPE, TOKENS, dense=NAMED["q8_0"])
     ]
     write_gguf(path, values, filled)
 
 
 def data_of(tensor: Tensor, draw: random.Random) -> Iterator[bytes] | None:
-    if tensor.type is TensorType.F32:
+    if tensor.kind is NAMED["f32"]:
         if "norm" in tensor.name:
             return iter([array("f", [1.0] * prod(tensor.shape)).tobytes()])
         if tensor.name.endswith("ffn_gate_inp.weight"):
             return iter([array("f", [draw.gauss(0, 1) for _ in range(prod(tensor.shape))]).tobytes()])
         return None  # biases and sinks
-    head = bytes([EXPONENT]) if tensor.type is TensorType.MXFP4 else SCALE
-    return blocks(prod(tensor.shape) // tensor.type.block_elements, head, tensor.type.block_bytes, draw)
+    head = bytes([EXPONENT]) if tensor.kind is NAMED["mxfp4"] else SCALE
+    return blocks(prod(tensor.shape) // tensor.kind.block_elements, head, tensor.kind.block_bytes, draw)
 
 
 def blocks(count: int, head: bytes, size: int, draw: random.Random) -> Iterator[bytes]:

@@ -44,7 +44,7 @@ from supervisor.model.demo import (
     tensors,
     tokenizer_values,
 )
-from supervisor.model.gguf import TensorType
+from supervisor.model.gguf import NAMED
 from supervisor.model.gguf_writer import write_gguf
 from supervisor.paths import HOME_VARIABLE, Paths
 from supervisor.prepare.variants import variants_of
@@ -119,7 +119,7 @@ def write_synthetic(path: Path) -> None:
     tokens = [*BYTES, *islice(words, TOKENS - len(BYTES) - len(MARKERS)), *MARKERS]
     types = [CONTROL if token in MARKERS else NORMAL for token in tokens]
     values = {**model_values(SYNTHETIC, "synthetic gpt-oss"), **tokenizer_values(tokens, types, ["a b"])}
-    write_gguf(path, values, list(tensors(SYNTHETIC, TOKENS, dense=TensorType.Q8_0)))
+    write_gguf(path, values, list(tensors(SYNTHETIC, TOKENS, dense=NAMED["q8_0"])))
 
 
 def measure(target: Target, workload: Workload, seed: int, limit_seconds: float) -> Sample:

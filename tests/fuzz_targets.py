@@ -23,7 +23,7 @@ from unittest import mock
 
 from supervisor.cli import tune_report
 from supervisor.daemon.control_request import read_request
-from supervisor.daemon.update_checks import last_check
+from supervisor.daemon.helpers import last_check
 from supervisor.decoding import decode
 from supervisor.download.transfer import PartFile
 from supervisor.engine import inspection, inventory

@@ -69,20 +69,9 @@ class ChatWishes:
     no_reasoning: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StreamedAnswer:
-    """A piece of the answer, or why and with which timings it ended."""
-
-    reasoning: str = ""
-    text: str = ""
-    finish: str = ""
-    model: str = ""
-    timings: dict[str, Any] | None = None
-
-
 @dataclass(slots=True)
-class Said:
-    """What has arrived of an answer so far."""
+class StreamedAnswer:
+    """A piece of the answer, or why and with which timings it ended; or all of that so far."""
 
     reasoning: str = ""
     text: str = ""
@@ -147,7 +136,7 @@ def ask_once(paths: Paths, words: tuple[str, ...], wishes: ChatWishes, *, as_jso
     server = chat_server(paths, wishes.model)
     body = server.body([{"role": "user", "content": _question(words)}], wishes)
     if as_json:
-        said = Said()
+        said = StreamedAnswer()
         for piece in answers(server, body):
             said.add(piece)
         echo_json(
@@ -158,7 +147,7 @@ def ask_once(paths: Paths, words: tuple[str, ...], wishes: ChatWishes, *, as_jso
             timings=said.timings,
         )
     else:
-        show(answers(server, body), Said(), reasoning=not wishes.no_reasoning)
+        show(answers(server, body), StreamedAnswer(), reasoning=not wishes.no_reasoning)
 
 
 def _question(words: tuple[str, ...]) -> str:
@@ -238,7 +227,7 @@ def _is_base(plan: Mapping[str, Any], paths: Paths) -> bool:
     return False
 
 
-def show(pieces: Iterator[StreamedAnswer], said: Said, *, reasoning: bool) -> None:
+def show(pieces: Iterator[StreamedAnswer], said: StreamedAnswer, *, reasoning: bool) -> None:
     """
     The answer on stdout, so that it can be piped; thoughts and timings on stderr.
 
@@ -261,7 +250,7 @@ def show(pieces: Iterator[StreamedAnswer], said: Said, *, reasoning: bool) -> No
         click.echo(line, err=True)
 
 
-def _ending(said: Said) -> Iterator[str]:
+def _ending(said: StreamedAnswer) -> Iterator[str]:
     if said.finish == _REPEATS:
         yield "stopped: it repeats itself. A base model does that; an instruct model answers questions."
     if said.finish == "length":
@@ -379,5 +368,5 @@ def _answer(event: dict[str, Any]) -> StreamedAnswer:
         delta.get("content") or "",
         choice.get("finish_reason") or "",
         event.get("model") or "",
-        event.get("timings"),
+        event.get("timings") or {},
     )

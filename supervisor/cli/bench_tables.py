@@ -15,7 +15,7 @@ from ..measure.measurement import METRICS, Measured, Metric, Workload
 from ..measure.record import BenchResult, BenchRow, MatchedRows, differences
 from ..measure.reported import SOURCE
 from ..measure.statistics import Ratio, ratio, summary
-from .output import table
+from .output import columns, table
 
 _NAMES: Mapping[Metric, str] = {
     "prompt_per_second": "prompt tok/s",
@@ -49,7 +49,7 @@ def row_line(row: BenchRow | None, workloads: Iterable[tuple[str, Workload]]) ->
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
     widths = [max(pair) for pair in zip(_WIDTHS, [*widths, *_WIDTHS[len(widths) :]], strict=True)]
     cells = [header.upper() for header in HEADERS] if row is None else row_cells(row)
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return columns(cells, widths)
 
 
 def row_cells(row: BenchRow) -> list[str]:

@@ -18,7 +18,7 @@ from ..paths import Paths
 from .ask import (
     ChatServer,
     ChatWishes,
-    Said,
+    StreamedAnswer,
     answers,
     ask_once,
     chat_options,
@@ -187,7 +187,7 @@ class _Conversation:
 
     def _ask(self, message: str) -> None:
         """What came of an answer that was stopped stays; a question that got none is taken back."""
-        said = Said()
+        said = StreamedAnswer()
         self._messages.append({"role": "user", "content": message})
         pieces = answers(self._server, self._server.body(self._messages, self._wishes))
         try:

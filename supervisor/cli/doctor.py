@@ -13,8 +13,7 @@ import click
 from ..doctor.bundle import write_bundle
 from ..doctor.finding import Finding, FindingState
 from ..doctor.home_findings import home_findings
-from ..doctor.kernel_messages import kernel_findings
-from ..doctor.machine_findings import machine_findings
+from ..doctor.machine_findings import kernel_findings, machine_findings
 from ..doctor.profile_findings import profile_findings
 from ..errors import EXIT_OK, SupervisorError
 from ..hardware.detection import conditions_of, hardware_of

@@ -28,10 +28,12 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns under UPPER-CASE headers, two spaces between them, no borders and no trailing blanks."""
     lines = [tuple(header.upper() for header in headers), *(tuple(map(harmless, row)) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(columns(line, widths) for line in lines)
+
+
+def columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """One line of a table."""
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def harmless(text: str) -> str:

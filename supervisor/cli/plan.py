@@ -130,7 +130,7 @@ def _verdict(found: Preparation) -> dict[str, str]:
 
 def _details(found: Preparation) -> Iterator[str]:
     from ..plan.child_environment import SCRUBBED  # noqa: PLC0415
-    from ..plan.make import translation_lines  # noqa: PLC0415 - as above
+    from ..plan.make import translation_line  # noqa: PLC0415 - as above
     from ..server.survivors import why_ended  # noqa: PLC0415 - as above
 
     plan = found.plan
@@ -143,7 +143,7 @@ def _details(found: Preparation) -> Iterator[str]:
         yield from (f"# {line}" for line in table(_HEADERS, rows).splitlines())
     if found.listen is not None:
         yield _gateway(plan, found.listen)
-    yield from (f"# translated: {line}" for line in translation_lines(plan.translations))
+    yield from (f"# translated: {translation_line(each)}" for each in plan.translations)
     ends = why_ended(plan)
     yield f"# orphan: {f'end ({ends})' if ends else 'adopt'}"
     yield f"# digest: {plan.digest}"

@@ -10,7 +10,7 @@ import click
 from ..home import client
 from ..paths import Paths
 from .common import json_option
-from .output import table
+from .output import columns, table
 from .words_of_status import HEADERS, KEPT, RequestRow, held_text, is_work, row_of
 
 _USUAL = (14, 20, 16, 16, 11, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a table without an end fit into
@@ -85,4 +85,4 @@ def _following(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
 
 def _line(cells: list[str], widths: list[int]) -> str:
     widths[:] = [max(width, len(cell)) for width, cell in zip(widths, cells, strict=True)]
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return columns(cells, widths)

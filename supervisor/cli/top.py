@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import EXIT_OK, SupervisorError, UsageError
+from ..gateway.pages.log_follow import LogPiece, LogPlace, read_on
 from ..home import client
 from ..home.places import daemon_log
 from ..paths import Paths
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.25  # until a message, or the next second, is seen; a key is seen at once
 REDRAW_SECONDS = 1.0
 AGAIN_SECONDS = 1.0  # until a daemon that went away is asked again
-TAIL_BYTES = 256 * 1024  # of a log, at first
 ELSEWHERE = "goss-supervisor status --watch and goss-supervisor requests --follow print lines instead."
 
 
@@ -96,7 +96,7 @@ class _Top:
         self._paths = paths
         self._state = TopState(daemon_log(paths))
         self._heard: SimpleQueue[Callable[[], bool]] = SimpleQueue()
-        self._log = _LogEnd()
+        self._log: tuple[Path, LogPlace | None] = Path(), None  # which, and how far it is read
 
     def run(self) -> int:
         import curses  # noqa: PLC0415 - see `_refuse_without_curses`
@@ -127,8 +127,18 @@ class _Top:
             while True:
                 is_urgent |= self._heard.get_nowait()()
         if file := self._state.log_file():
-            is_urgent |= self._state.log_came(*self._log.read(file))
+            is_urgent |= self._read_log(file)
         return is_urgent
+
+    def _read_log(self, file: Path) -> bool:
+        """As `_hear`."""
+        path, place = self._log
+        try:
+            piece = read_on(file, place if path == file else None)
+        except OSError:
+            piece = LogPiece(None, [], reset=False)
+        self._log = file, piece.place
+        return self._state.log_came(piece.lines, piece.reset or path != file)
 
     def _listen(
         self,
@@ -232,43 +242,3 @@ class _Terminal:
                 for style, text in line:
                     self._screen.addstr(text, self._styles.get(style, 0))
         self._screen.refresh()
-
-
-class _LogEnd:
-    """The end of a file, then what is written to it; a file that was rotated or begun anew is another one."""
-
-    def __init__(self) -> None:
-        self._path: Path | None = None
-        self._file: BinaryIO | None = None
-        self._rest = b""
-
-    def read(self, path: Path) -> tuple[list[str], bool]:
-        """The lines since the last call, and whether they are of another file."""
-        afresh = path != self._path or self._is_replaced(path)
-        if afresh:
-            self._open(path)
-        if self._file is None:
-            return [], afresh
-        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
-        return [line.decode(errors="replace") for line in lines], afresh
-
-    def _is_replaced(self, path: Path) -> bool:
-        try:
-            there = path.stat()
-        except OSError:
-            return False
-        if self._file is None:
-            return True
-        have = os.fstat(self._file.fileno())
-        return (there.st_ino, there.st_dev) != (have.st_ino, have.st_dev) or there.st_size < self._file.tell()
-
-    def _open(self, path: Path) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._path, self._file, self._rest = path, None, b""
-        with suppress(OSError):
-            self._file = path.open("rb")
-            begin = self._file.seek(0, os.SEEK_END) - TAIL_BYTES
-            self._file.seek(max(begin, 0))
-            if begin > 0:
-                self._file.readline()  # the rest of a line

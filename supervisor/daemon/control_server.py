@@ -246,7 +246,7 @@ class Control:
             activity = self._gateway.activity
             events = [self._changed, *([activity.changed] if activity else [])]
             yield {"others": count, **_PROMISE}
-            await _either(*events)
+            await _first(*events)
         yield {"others": 0, "final": True}
 
     async def _room(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
@@ -293,7 +293,7 @@ class Control:
                 yield {"requests": found, **about, **final}
             if not request.follow:
                 return
-            has_events = await _either(*events)
+            has_events = await _first(*events)
 
     async def _pin(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         await self._gateway.pin(request.server, pinned=request.pinned)
@@ -384,17 +384,13 @@ class Control:
         }
 
 
-async def _first(decided: asyncio.Future[Any], changed: asyncio.Event) -> None:
-    """Until one of them comes about, but not for longer than was promised."""
-    event: asyncio.Future[Any] = asyncio.ensure_future(changed.wait())
-    await asyncio.wait([decided, event], return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS)
-    event.cancel()
-
-
-async def _either(*events: asyncio.Event) -> bool:
-    """Whether one of them was set, rather than `REPEAT_SECONDS` being over."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    has_events, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS)
-    for each in waits:
-        each.cancel()
-    return bool(has_events)
+async def _first(*awaited: asyncio.Event | asyncio.Future[Any]) -> bool:
+    """Whether one of them came about, before what was promised (`REPEAT_SECONDS`) was over."""
+    waits: list[asyncio.Future[Any]] = [
+        asyncio.ensure_future(each.wait() if isinstance(each, asyncio.Event) else asyncio.wait([each]))
+        for each in awaited
+    ]
+    done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS)
+    for wait in waits:
+        wait.cancel()
+    return bool(done)

@@ -38,11 +38,10 @@ from .control_listener import ControlSocket
 from .control_server import Control
 from .gateway_listener import GatewayListener
 from .handover import Handover, take_back
-from .helpers import Reloads
+from .helpers import DAILY, Reloads, Rhythm, keep_looking, last_check
 from .journal import STDERR, STDOUT
 from .loads import Loads
 from .service_notify import Passed, ServiceNotifier
-from .update_checks import DAILY, Rhythm, keep_looking, last_check
 from .upgrade import SIGNALS, DaemonFacts, DaemonParts, tell_of_upgrade, upgrade
 from .upkeep import Upkeep
 
@@ -108,7 +107,7 @@ class Daemon:
         self._control = Control(
             self._fleet,
             self._about,
-            self._update_check,
+            partial(last_check, update_file(paths)),
             self._shut_down,
             self._gateway,
             self._loads,
@@ -357,9 +356,6 @@ class Daemon:
         plan, state = instance.server.plan, instance.server.state
         where = f" at {url_of(plan, self._gateway.listen)}" if plan and state in SERVING else ""
         return f"{instance.profile or instance.name}: {state}{where}{f' ({why})' if why else ''}"
-
-    def _update_check(self) -> dict[str, Any] | None:
-        return last_check(update_file(self._paths))
 
     def _about(self) -> dict[str, Any]:
         used = stats_of(os.getpid())

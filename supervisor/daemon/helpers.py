@@ -13,11 +13,14 @@ import logging
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
+from ..files import read_json
 from ..home.places import HELPER_VARIABLE
+from ..profile.definition import AutoUpdate
 from ..tool import own_program
 
 log = logging.getLogger(__name__)
@@ -47,7 +50,10 @@ class Helper:
         try:
             with tempfile.TemporaryFile() as out:
                 ended = await self._end_of([*program, *self.words, *more], out)
-                return _last_object(out) or {"error": f"{_name(self.words)} ended with {ended}.", "hint": ""}
+                return last_of(objects_in(out)) or {
+                    "error": f"{_name(self.words)} ended with {ended}.",
+                    "hint": "",
+                }
         except OSError as error:  # a full disk too: the caller must get an answer
             return {"error": f"{_name(self.words)} cannot be run: {error.strerror}.", "hint": ""}
 
@@ -131,9 +137,8 @@ def _name(words: Sequence[str]) -> str:
     return " ".join(("goss-supervisor", *words[:1]))
 
 
-def _last_object(out: IO[bytes]) -> Answer | None:
+def last_of(found: Sequence[Answer]) -> Answer | None:
     """An outcome counts, even if more follows it."""
-    found = objects_in(out)
     outcomes = [each for each in found if "outcome" in each]
     return next(iter(reversed(outcomes or found)), None)
 
@@ -150,3 +155,37 @@ def objects_in(out: IO[bytes]) -> list[Answer]:
         if isinstance(value, dict):
             found.append(value)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """When to look: soon after a start, when it has calmed down, then now and then."""
+
+    first_seconds: float = 600.0
+    every_seconds: float = 86400.0
+
+
+DAILY = Rhythm()
+
+
+async def keep_looking(
+    wish: Callable[[], AutoUpdate],
+    rhythm: Rhythm,
+    look: Callable[..., Awaitable[Answer]] = LOOK_FOR_UPDATE.run,
+) -> None:
+    """``wish`` is what the plan that serves says of it, ``off`` while none does.  Ends by being cancelled."""
+    pause = rhythm.first_seconds
+    while True:
+        await asyncio.sleep(pause)
+        pause = rhythm.first_seconds
+        if (wanted := wish()) != "off":
+            log.info("looking for a newer engine%s", ", to run it" if wanted == "apply" else "")
+            answer = await look(*([] if wanted == "apply" else ["--check"]))
+            if "error" in answer:
+                log.warning("no newer engine was found or taken: %s", answer["error"])
+            pause = rhythm.every_seconds
+
+
+def last_check(file: Path) -> dict[str, Any] | None:
+    """What the last look found, as ``engine update`` wrote it; None where nothing can be read."""
+    return read_json(file, dict)

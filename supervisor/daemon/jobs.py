@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
@@ -21,12 +24,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 
 from ..errors import NotFound, Superseded, SupervisorError
+from ..home.places import HELPER_VARIABLE, JOB
 from ..progress import iso
 from ..tool import own_program
 from .control_request import ControlRequest
-from .helpers import Answer, objects_in
+from .helpers import Answer, last_of, objects_in
 from .job_commands import CheckedCommand, checked_command
-from .job_process import kill, launch, press_ctrl_c
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ MOST_JOBS, MOST_READS, MOST_KEPT = 4, 8, 50
 _MOST_KEPT_BYTES = 64 * 1024  # of the result of one that has ended
 _TAIL_BYTES = 4096
 _LONGEST_LINE = 300
+_REAP_SECONDS = 1.0
 _PROGRAM = own_program()
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
 
@@ -235,11 +239,9 @@ class _JobUnderWay:
         return code
 
     def _conclude(self, code: int, said: Sequence[Answer]) -> None:
-        """An outcome counts, even if more follows it.  Programs of ours say their errors as JSON, too."""
+        """Programs of ours say their errors as JSON, too."""
         errors = [each for each in said if "error" in each]
-        results = [each for each in said if "error" not in each]
-        outcomes = [each for each in results if "outcome" in each]
-        self.result = next(iter(reversed(outcomes or results)), None)
+        self.result = last_of([each for each in said if "error" not in each])
         error = errors[-1] if errors else self._without_words(code)
         outcome = self.result.get("outcome") if self.result else None
         result = outcome.get("result") if isinstance(outcome, dict) else None
@@ -295,3 +297,58 @@ def last_line(said: bytes) -> str:
 def _scratch() -> IO[bytes]:
     """Written at its end by the child, wherever we read."""
     return tempfile.TemporaryFile("a+b", buffering=0)
+
+
+def launch(words: Sequence[str], given: IO[bytes], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
+    """In a group of its own, so that Ctrl+C reaches all of it and nobody else.  Raises OSError."""
+    environment = {**os.environ, HELPER_VARIABLE: JOB}
+    return subprocess.Popen(words, env=environment, stdin=given, stdout=out, stderr=err, **_apart())
+
+
+def kill(child: subprocess.Popen[bytes]) -> None:
+    """With all that it started.  One that hangs in the kernel is reaped later: no server waits for it."""
+    if child.poll() is None:
+        _kill_group(child)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_REAP_SECONDS)
+
+
+if sys.platform == "win32":
+
+    def _apart() -> dict[str, Any]:
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+
+    def press_ctrl_c(child: subprocess.Popen[bytes]) -> None:
+        """Ctrl+Break: a group of its own cannot be sent the other one."""
+        with suppress(OSError):
+            child.send_signal(signal.CTRL_BREAK_EVENT)
+
+    def _kill_group(child: subprocess.Popen[bytes]) -> None:
+        child.kill()
+
+else:
+
+    def _apart() -> dict[str, Any]:
+        return {"start_new_session": True, "preexec_fn": _end_with_us()}
+
+    def press_ctrl_c(child: subprocess.Popen[bytes]) -> None:
+        """As a terminal does: for all of the group."""
+        with suppress(OSError):
+            os.killpg(child.pid, signal.SIGINT)
+
+    def _kill_group(child: subprocess.Popen[bytes]) -> None:
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+if sys.platform == "linux":
+    from ..server.mechanism.linux_process import bind_to_parent
+
+    def _end_with_us() -> Callable[[], None] | None:
+        """What runs before the exec: prctl and kill, as for a server."""
+        return bind_to_parent(os.getpid())
+
+elif sys.platform != "win32":
+
+    def _end_with_us() -> Callable[[], None] | None:
+        """The system does not offer it."""
+        return None

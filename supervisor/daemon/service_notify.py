@@ -239,7 +239,7 @@ class Notify:
 
     def say(self, message: Mapping[str, str], descriptors: Sequence[int] = ()) -> bool:
         """Whether it was taken, with copies of these descriptors; never waits, never raises."""
-        data = "\n".join(f"{key}={_one_line(value)}" for key, value in message.items())
+        data = "\n".join(f"{key}={' '.join(value.split())[:LONGEST_VALUE]}" for key, value in message.items())
         return _send(self.address, data.encode(errors="replace"), descriptors)
 
 
@@ -300,10 +300,6 @@ def forget_variables(environ: MutableMapping[str, str]) -> None:
     """Our children must not notify the manager."""
     for name in _VARIABLES:
         environ.pop(name, None)
-
-
-def _one_line(value: str) -> str:
-    return " ".join(value.split())[:LONGEST_VALUE]
 
 
 PREPARATION_SECONDS = 120.0  # longer than any work of ours is silent

@@ -43,17 +43,14 @@ class Terminal:
             line = with_priority(line, priority)
         data = line.encode(errors="replace")[: LONGEST - 1] + b"\n"
         with suppress(OSError):  # the reader has gone
-            if self._takes_more():
+            # Windows' select knows only sockets.
+            if sys.platform == "win32" or bool(select.select([], [self._descriptor], [], 0)[1]):
                 os.write(self._descriptor, data)
 
     def show_server(self, line: str) -> None:
         """A line of llama-server, as it wrote it."""
         found = _SERVER_LEVEL.match(line) if self.is_journal else None
         self.show(line, _OF_LETTER[found[1]] if found else INFO)
-
-    def _takes_more(self) -> bool:
-        """Windows' select knows only sockets."""
-        return sys.platform == "win32" or bool(select.select([], [self._descriptor], [], 0)[1])
 
 
 class TerminalHandler(logging.Handler):

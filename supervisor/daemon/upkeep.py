@@ -11,25 +11,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Protocol
 
 from ..errors import SupervisorError
 from ..locks import Lock
 from ..server.background import beside_the_loop
+from .control_listener import ControlSocket
+from .gateway_listener import GatewayListener
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 
 
-class KeptSocket(Protocol):
-    """A socket with a file."""
-
-    def is_in_place(self) -> bool:
-        """Looks at the disk."""
-
-    async def put_back(self) -> None:
-        """Raises OSError or SupervisorError."""
+KeptSocket = ControlSocket | GatewayListener
 
 
 class Upkeep:

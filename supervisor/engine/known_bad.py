@@ -90,21 +90,18 @@ TABLE = (
         since=7492,
         options={"sleep-idle-seconds": r"[1-9]\d*"},
     ),
-    KnownBad(
-        "answers leak between slots on graphics in an AMD processor",
-        "set parallel: 1 or kv-unified: false, or take engine.flavour vulkan",
-        "#25992",
-        flavours=("rocm",),
-        integrated=True,
-        options={"parallel": r"|-1|auto", "kv-unified": r"|true|on"},
-    ),
-    KnownBad(
-        "answers leak between slots on graphics in an AMD processor",
-        "set parallel: 1 or kv-unified: false, or take engine.flavour vulkan",
-        "#25992",
-        flavours=("rocm",),
-        integrated=True,
-        options={"parallel": _SEVERAL, "kv-unified": r"true|on"},
+    *_with_each(
+        (
+            {"parallel": r"|-1|auto", "kv-unified": r"|true|on"},
+            {"parallel": _SEVERAL, "kv-unified": r"true|on"},
+        ),
+        KnownBad(
+            "answers leak between slots on graphics in an AMD processor",
+            "set parallel: 1 or kv-unified: false, or take engine.flavour vulkan",
+            "#25992",
+            flavours=("rocm",),
+            integrated=True,
+        ),
     ),
     KnownBad(
         "ROCm computes wrong text on Strix Halo for prompts longer than ubatch-size",

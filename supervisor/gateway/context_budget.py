@@ -1,5 +1,5 @@
 """
-How much of a context that a server's slots share each request is expected to take.  Pure.
+How much of a context that a server's slots share each request is expected to take.  Pure, but for `count`.
 
 llama-server has four slots on one cache by default (``--kv-unified``): any of them may fill all of it, and
 when it is full, answers under way end with "Context size has been exceeded.", whoever filled it.  So a
@@ -8,15 +8,22 @@ request goes only while what is expected of it fits beside what is expected of t
 A prompt is estimated from the bytes of its request, at the fewest bytes for a token that the last ones had,
 with a quarter more; an answer as the longest of the last ones with a quarter more, or as the most that the
 request allows, if that is less.  Where the estimate decides who waits, the engine counts the prompt.
+Refusing is by its own figures: its count of the very body that it would get, and its own context.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Protocol
 
+from ..plan.launch import Parameters
+from ..server.probe import counter_of
 from .api.body import most_answer_tokens
+from .api.routes import Trouble, too_long
+from .backends import Backend
 from .telemetry.activity import RequestRecord
 
 _FIRST_BYTES_PER_TOKEN = 1.0  # hardly any text has more tokens than bytes; until the first answer tells
@@ -32,6 +39,7 @@ _MEDIA = (
     *(b";base64,", b'"image_url"', b'"input_audio"', b'"input_video"'),
     *(b'"type":"image"', b'"type": "image"'),  # Anthropic's
 )
+_COUNT = re.compile(rb'"input_tokens": ?(\d{1,10})')
 _ATTACHMENT = re.compile(rb'(?:;base64,|"data"\s*+:\s*+")[A-Za-z0-9+/=\\]{64,}+')
 
 
@@ -114,3 +122,48 @@ class ContextBudgets:
         """Learn from a prompt that was counted."""
         if (budget := self._by_profile.get(profile)) is not None:
             budget.learn(body, prompt_tokens)
+
+
+Ask = Callable[[Backend, str, str], Awaitable[bytes | None]]
+"""Posts JSON to a path of this server; the answer, or None."""
+
+
+class CountedRequest(Protocol):
+    """What this module needs of an `Exchange`."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def body(self) -> bytes:
+        """The body as the client sent it."""
+
+    def body_for(self, settings: Parameters) -> bytes:
+        """The body as the profile that answers wants it."""
+
+
+async def count(
+    request: CountedRequest,
+    server: Backend,
+    ask: Ask,
+    context_of: Callable[[Backend], Awaitable[int | None]],
+    budgets: ContextBudgets,
+) -> Trouble | int | None:
+    """
+    The tokens that this request is expected to take, or why it can never be answered; None where the engine
+    does not tell.  ``context_of`` gives the tokens that one request can have.
+    """
+    plan, body = server.plan, request.body
+    counter = counter_of(plan, request.path) if plan else ""
+    if plan is None or not counter or has_media(body):  # how much an image takes, the engine finds out
+        return None
+    sent = request.body_for(plan.parameters)
+    found = _COUNT.search(await ask(server, counter, sent.decode("utf-8", "replace")) or b"")
+    if found is None:
+        return None
+    prompt = int(found[1])
+    budgets.learn_prompt(plan.profile, body, prompt)
+    most = await context_of(server)
+    if most and prompt >= most:
+        return too_long(prompt, most)
+    return budgets.expect(plan.profile, body, prompt)

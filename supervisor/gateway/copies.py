@@ -26,10 +26,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from ..decoding import Malformed, decode
 from ..server.background import beside_the_loop
+from .relay.client_connection import ClientConnection
 from .scheduler import Ticket
 from .telemetry.activity import RequestRecord
 
@@ -72,19 +73,10 @@ class HandedGateway:
     copies: tuple[CopyProcess, ...] = ()
 
 
-class MovedConnection(Protocol):
-    """What this module needs of a `ClientConnection`."""
-
-    has_head: bool
-    closes: bool
-
-    def data_received(self, data: bytes) -> None: ...
-
-
 class CopyHost(Protocol):
     """What `Copies` needs of the gateway."""
 
-    def connected(self) -> MovedConnection:
+    def connected(self) -> ClientConnection:
         """A new connection, which has no transport yet."""
 
     def count_out(self, ticket: Ticket | None, request: RequestRecord | None) -> None:
@@ -187,7 +179,7 @@ class _Copy:
             sock = socket.socket(fileno=fd)
             client = self._host.connected()
             client.has_head, client.closes = message["has_head"], message["closes"]
-            await self._loop.connect_accepted_socket(lambda: cast("asyncio.Protocol", client), sock)
+            await self._loop.connect_accepted_socket(lambda: client, sock)
             if received:
                 client.data_received(received)
         elif "ended" in message:

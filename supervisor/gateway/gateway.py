@@ -19,9 +19,8 @@ from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .auth.limits import KeyLimiter
 from .auth.page_sessions import PageSessions
-from .auth.refused_keys import RefusedKeys
 from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
-from .context_budget import ContextBudgets
+from .context_budget import ContextBudgets, count
 from .copies import CopiedRequest, Copies
 from .endpoints import ENDING, Endpoints, why_refused
 from .exchange import Exchange, Outgoing, to_server
@@ -30,12 +29,11 @@ from .listener import Listener
 from .model_states import ModelStates
 from .pages.page_endpoints import PageEndpoints
 from .peers import Peers
-from .prompt_count import count
 from .reception import Reception
 from .relay.client_connection import AskedOf, ClientConnection
 from .relay.connections import Connections, Handshake
 from .relay.upstream import ConnectionPool
-from .request_record import RequestBooks
+from .request_record import RefusedKeys, RequestBooks
 from .scheduler import Action, ContextUse, CountPrompt, Go, LoadProfile, Refuse, Scheduler, Ticket
 from .server_use import ServerUses
 from .successor import Successor

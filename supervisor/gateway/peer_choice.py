@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from .api.routes import OF_A_MODEL
@@ -195,16 +195,7 @@ def head_for_peer(head: Head, label: str, prefix: str, hops: Sequence[str]) -> H
     )
     passed = (HOPS_HEADER, ", ".join(hops).encode("ascii"))
     target = path.encode("ascii") + query[1] + query[2]
-    return Head(
-        head.method,
-        target,
-        path,
-        head.version,
-        (*kept, passed),
-        head.length,
-        head.keep_alive,
-        head.expects_continue,
-    )
+    return replace(head, target=target, path=path, headers=(*kept, passed))
 
 
 # --- lists

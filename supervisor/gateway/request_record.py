@@ -1,10 +1,17 @@
-"""What stays of a request that is over: figures and names, never content."""
+"""
+What stays of a request that is over: figures and names, never content.
+
+The daemon's log has one line a minute of those without a valid key, however many there are.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 
+from ..home.event_log import about
 from ..plan.launch import LaunchPlan
 from .api.routes import Trouble
 from .auth.guard import RequestContext
@@ -14,7 +21,11 @@ from .successor import Successor
 from .telemetry.activity import Activity, RequestRecord, Usage, tokens_of_pieces, usage_of
 from .telemetry.metrics import RequestFigures
 
+log = logging.getLogger(__name__)
+
 _LEAST_TOKENS, _LEAST_SECONDS = 4, 0.01  # for a rate that says something
+PAUSE_SECONDS = 60.0  # between two lines about refused keys
+_STATUSES = (401, 403)
 
 
 def refused(head: Head, context: RequestContext, trouble: Trouble, model: str = "") -> RequestRecord:
@@ -112,3 +123,31 @@ class RequestBooks:
     def note_refused(self, head: Head, context: RequestContext, trouble: Trouble, asked: str = "") -> None:
         """Record a request that was refused at once."""
         self.keep(refused(head, context, trouble, asked))
+
+
+class RefusedKeys:
+    """
+    Of one gateway; ``clock`` is in seconds.  The first is told at once; those of the next minute with the
+    first one after it, so a program that tries keys writes no more than this.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._told = -PAUSE_SECONDS
+        self._untold: Counter[str] = Counter()
+
+    def note(self, trouble: Trouble) -> None:
+        """Count this refusal, if it is about a key, an origin or a host."""
+        if trouble.status not in _STATUSES:
+            return
+        self._untold[trouble.code] += 1
+        if self._clock() - self._told >= PAUSE_SECONDS:
+            count = self._untold.total()
+            log.warning(
+                "refused%s: %s",
+                "" if count == 1 else f", {count} requests",
+                trouble.message,
+                extra=about("key", requests=dict(self._untold)),
+            )
+            self._untold.clear()
+            self._told = self._clock()

@@ -13,6 +13,7 @@ from typing import Protocol
 CPU, RAM = "CPU", "RAM"
 LONGEST_SECONDS = 120.0
 """Between two readings of a counter that say what is now."""
+OF_GPUS = ("load_percent", "temperature_c", "power_watts", "memory_used_bytes", "clock_mhz")
 ASLEEP = "It sleeps, and to read its sensors would wake it."
 _WORDS = {
     "load_percent": "load",

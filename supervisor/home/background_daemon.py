@@ -24,7 +24,7 @@ _END_SECONDS = 2.0
 def background_daemon(paths: Paths) -> Iterator[subprocess.Popen[bytes]]:
     """It waits for its orders (see `ordered`), and ends if none have come by the end of the block."""
     make_folders(paths)
-    with open(paths.logs / OUTPUT, "wb", opener=_private) as errors:
+    with open(paths.logs / OUTPUT, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as errors:
         daemon = subprocess.Popen(
             DAEMON,
             stdin=subprocess.PIPE,
@@ -39,10 +39,6 @@ def background_daemon(paths: Paths) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         with suppress(BrokenPipeError):
             daemon.stdin.close()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def ordered(

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from ..model.header import KINDS, TensorKind
+from ..model.gguf import KINDS, TensorKind
 from ..model.metadata import Model
 from .memory_settings import Settings
 

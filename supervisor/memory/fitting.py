@@ -1,6 +1,8 @@
 """
 How much memory a profile takes with all that it loads, whether it fits, and what would help.  Pure, but for a
 look at the engine's files on a CPU with AMX.
+
+Where no header tells it, a launch takes what the profile declares, or what was measured: `fit_known`.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 
-from ..engine.build import Build
-from ..engine.cpu_features import features_used
+from ..engine.build import Build, family
+from ..engine.inspection import features_used
+from ..engine.suitability import flavour_of
 from ..hardware.hardware import Hardware
 from ..model.metadata import Model
 from ..options.option_types import OptionValue
 from ..profile.definition import Profile
-from .accounts import RAM, Ledger, Pool
+from .accounts import RAM, Account, Figure, FigureSource, Ledger, Pool
 from .advice import Advice, advise, in_words
 from .calibrated import calibrated
 from .companions import ALONE, Companions, with_companions
@@ -302,3 +305,40 @@ def step_back(settings: Settings, layers: int, experts: int, *, on_gpu: bool) ->
     if settings.ubatch // 2 >= _LEAST_UBATCH:
         return {"ubatch-size": settings.ubatch // 2}
     return {}
+
+
+def fit_known(
+    bytes_of: Mapping[str, int],
+    source: FigureSource,
+    profile: Profile,
+    hardware: Hardware,
+    *,
+    held: Mapping[str, int] = NOTHING,
+    stays: Mapping[str, int] = NOTHING,
+) -> Fitted:
+    """
+    Its account and whether it fits, by bytes of each memory (RAM, CUDA0 …).  A memory that this machine is
+    not known to have is judged unknown.  ``held`` is what the servers that run now will have given back by
+    then, and ``stays`` what others keep.
+    """
+    there = given_back(_pools(bytes_of, hardware), held)
+    ours = ours_of(there, profile.leave_bytes)
+    pools = {pool.name: pool for pool in leaving(there, ours, stays)}
+    gpus = [name for name in bytes_of if name != RAM]
+    accounts = [
+        _account(pools.get(name, Pool(name, None, None)), bytes_of.get(name, 0), source)
+        for name in (*gpus, RAM)
+    ]
+    ledger = Ledger(tuple(accounts), (), None)
+    return Fitted(ledger, judge(ledger, profile.guardrails), ours=ours)
+
+
+def _pools(bytes_of: Mapping[str, int], hardware: Hardware) -> list[Pool]:
+    """Each GPU as the flavour that calls it so would count it."""
+    flavours = {family(flavour_of([name])) for name in bytes_of if name != RAM} or {"cpu"}
+    return [pool for each in sorted(flavours) for pool in memories_of(hardware, each, every=True).pools]
+
+
+def _account(pool: Pool, size: int, source: FigureSource) -> Account:
+    none = Figure(0, source)
+    return Account(pool, none, none, none, Figure(size, source), anonymous_bytes=size)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..model.header import KINDS, TensorKind
+from ..model.gguf import NAMED, TensorKind
 from ..model.metadata import Model
 from ..options.option_types import OptionValue
 from ..options.option_values import words_of
@@ -24,7 +24,6 @@ _PROMPT_CACHE = 6723  # #16391
 _CHECKPOINTS = 6160
 _LAZY = 10588
 _FEW_OUTPUTS = 9460  # #23861: logits of one token for each slot; before that of every token of a batch
-_KINDS: Mapping[str, TensorKind] = {kind.name: kind for kind in KINDS.values()}
 _LOAD_MODES = ("auto", "none", "mmap", "mlock", "mmap+mlock", "dio")
 _SPLIT_MODES = ("layer", "none", "row", "tensor")
 _NOT_COUNTED = ("lora", "control-vector")
@@ -142,8 +141,8 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         batch=batch,
         ubatch=ubatch,
         outputs=_outputs(read, build, batch=batch, ubatch=ubatch, slots=slots),
-        cache_k=_KINDS.get(read.text("cache-type-k", "f16"), _KINDS["f16"]),
-        cache_v=_KINDS.get(read.text("cache-type-v", "f16"), _KINDS["f16"]),
+        cache_k=NAMED.get(read.text("cache-type-k", "f16"), NAMED["f16"]),
+        cache_v=NAMED.get(read.text("cache-type-v", "f16"), NAMED["f16"]),
         flash=read.text("flash-attn", "auto") != "off",
         swa_full=read.flag("swa-full", default=False),
         kv_offload=read.flag("kv-offload", default=True),

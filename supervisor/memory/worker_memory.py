@@ -14,7 +14,6 @@ its own GPU and the workers come last: else every such layer would cross the net
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,12 +24,11 @@ from .accounts import RAM, Ledger, Pool
 from .context import layers_bytes
 from .memory_settings import Settings
 from .verdict import Guardrails, kept_bytes
-from .weights import Loading, lay_out, weights
+from .weights import Loading, lay_out, layer_of, weights
 
 RPC = "rpc"
 _SPLITTING = frozenset(("device", "tensor-split", "split-mode", "main-gpu", "override-tensor"))
 """Options with which a profile itself says what goes where."""
-_LAYER = re.compile(r"blk\.(\d{1,6})\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +147,7 @@ class Division:
         sizes = [0] * (layers + 1)
         for weight in weights(self.model, layout, Loading((), maps_files=True)):
             if weight.pool == "one":
-                found = _LAYER.match(weight.tensor.name)
-                sizes[min(int(found[1]), layers) if found else layers] += weight.size_bytes
+                sizes[min(layer_of(weight.tensor.name, layers), layers)] += weight.size_bytes
         if settings.kv_offload:
             for layer, size in enumerate(layers_bytes(self.model, settings)):
                 sizes[layer] += size

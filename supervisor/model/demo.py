@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import SupervisorError
-from .gguf import GGUFValue, Tensor, TensorType
+from .gguf import NAMED, GGUFValue, Tensor, TensorKind
 from .gguf_writer import gguf_bytes, write_gguf
 from .header import read_header
 from .metadata import Model, Part, join
@@ -36,7 +36,7 @@ MARKERS = (
 ARCHITECTURE = "gpt-oss"
 CONTEXT_TOKENS = 131072
 FILE_TYPE_MXFP4_MOE = 38
-F32, MXFP4 = TensorType.F32, TensorType.MXFP4
+F32, MXFP4 = NAMED["f32"], NAMED["mxfp4"]
 # Harmony, the format of gpt-oss, in few lines.  The official template has 17 KB, most of it for TypeScript
 # renderings of tools.  This one renders the same markers, by which llama.cpp recognises gpt-oss and chooses
 # its parser.  Format: https://developers.openai.com/cookbook/articles/openai-harmony
@@ -131,7 +131,7 @@ def tokenizer_values(tokens: list[str], types: list[int], merges: list[str]) -> 
     }
 
 
-def tensors(shape: Shape, vocabulary_size: int, *, dense: TensorType) -> Iterator[Tensor]:
+def tensors(shape: Shape, vocabulary_size: int, *, dense: TensorKind) -> Iterator[Tensor]:
     """
     Every tensor, without data: experts in MXFP4, embeddings, attention and output in ``dense``.
 
@@ -142,10 +142,10 @@ def tensors(shape: Shape, vocabulary_size: int, *, dense: TensorType) -> Iterato
     yield Tensor("output.weight", (shape.embedding, vocabulary_size), dense)
     for layer in range(shape.layers):
         for part in (*_attention(shape, dense), *_experts(shape)):
-            yield Tensor(f"blk.{layer}.{part.name}", part.shape, part.type)
+            yield Tensor(f"blk.{layer}.{part.name}", part.shape, part.kind)
 
 
-def _attention(shape: Shape, dense: TensorType) -> Iterator[Tensor]:
+def _attention(shape: Shape, dense: TensorKind) -> Iterator[Tensor]:
     embedding, queries = shape.embedding, shape.heads * shape.head_size
     keys = shape.heads_kv * shape.head_size
     yield Tensor("attn_norm.weight", (embedding,), F32)
@@ -253,7 +253,7 @@ def _content() -> tuple[Mapping[str, GGUFValue], list[Tensor]]:
     data = _weights(_successors(script, tokens))
     filled = [
         replace(tensor, data=(data[tensor.name],) if tensor.name in data else None)
-        for tensor in tensors(_SHAPE, len(tokens), dense=TensorType.F32)
+        for tensor in tensors(_SHAPE, len(tokens), dense=NAMED["f32"])
     ]
     return _values(tokens), filled
 

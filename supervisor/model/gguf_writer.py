@@ -62,7 +62,7 @@ def _write_data(file: IO[bytes], tensor: Tensor) -> None:
 
 def _info(tensor: Tensor, offset: int) -> bytes:
     dimensions = len(tensor.shape)
-    numbers = struct.pack(f"<I{dimensions}QIQ", dimensions, *tensor.shape, tensor.type.ggml_id, offset)
+    numbers = struct.pack(f"<I{dimensions}QIQ", dimensions, *tensor.shape, tensor.kind.ggml_id, offset)
     return _string(tensor.name) + numbers
 
 

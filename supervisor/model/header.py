@@ -2,8 +2,7 @@
 Reads the header of a GGUF: its key-values without the vocabulary, and the place of each tensor.
 
 A file that llama.cpp b11434 would not load is refused with the reason, as gguf_init_from_reader in
-ggml/src/gguf.cpp would.  Element formats: enum ggml_type in ggml/include/ggml.h, type_traits in
-ggml/src/ggml.c, the blocks in ggml/src/ggml-common.h; missing numbers belong to formats that it dropped.
+ggml/src/gguf.cpp would.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Protocol
 
-from .gguf import ALIGNMENT, MAGIC, SCALARS, VERSION, ValueType, aligned
+from .gguf import ALIGNMENT, KINDS, MAGIC, SCALARS, VERSION, TensorKind, ValueType, aligned
 
 _OLDEST_VERSION = 2  # version 1 had 32-bit counts; llama.cpp dropped it
 _LEAST_VALUE_BYTES = 8 + 4 + 1  # an empty key, a type, a bool
@@ -351,40 +350,3 @@ def _what_instead(beginning: bytes) -> str:
     if not beginning.strip(b"\0"):
         return "nothing but zeros, as a broken download leaves it"
     return f"no GGUF: it begins with {beginning[:4]!r}"
-
-
-@dataclass(frozen=True, slots=True)
-class TensorKind:
-    """
-    One format; ``name`` is ggml's, as ``--cache-type-k`` takes it.
-
-    A row is a whole number of blocks of ``block_elements``, each of ``block_bytes``.
-    """
-
-    ggml_id: int
-    name: str
-    block_elements: int
-    block_bytes: int
-
-    def row_bytes(self, elements: int) -> int:
-        """Raises ValueError where a row of so many elements cannot be."""
-        if elements % self.block_elements:
-            block = f"{self.block_elements}, a block of {self.name}"
-            raise ValueError(f"{elements} elements are no multiple of {block}")
-        return elements // self.block_elements * self.block_bytes
-
-
-KINDS: Mapping[int, TensorKind] = {
-    ggml_id: TensorKind(ggml_id, name, block_elements, block_bytes)
-    for ggml_id, name, block_elements, block_bytes in (
-        (0, "f32", 1, 4), (1, "f16", 1, 2), (2, "q4_0", 32, 18), (3, "q4_1", 32, 20), (6, "q5_0", 32, 22),
-        (7, "q5_1", 32, 24), (8, "q8_0", 32, 34), (9, "q8_1", 32, 36), (10, "q2_K", 256, 84),
-        (11, "q3_K", 256, 110), (12, "q4_K", 256, 144), (13, "q5_K", 256, 176), (14, "q6_K", 256, 210),
-        (15, "q8_K", 256, 292), (16, "iq2_xxs", 256, 66), (17, "iq2_xs", 256, 74), (18, "iq3_xxs", 256, 98),
-        (19, "iq1_s", 256, 50), (20, "iq4_nl", 32, 18), (21, "iq3_s", 256, 110), (22, "iq2_s", 256, 82),
-        (23, "iq4_xs", 256, 136), (24, "i8", 1, 1), (25, "i16", 1, 2), (26, "i32", 1, 4), (27, "i64", 1, 8),
-        (28, "f64", 1, 8), (29, "iq1_m", 256, 56), (30, "bf16", 1, 2), (34, "tq1_0", 256, 54),
-        (35, "tq2_0", 256, 66), (39, "mxfp4", 32, 17), (40, "nvfp4", 64, 36), (41, "q1_0", 128, 18),
-        (42, "q2_0", 64, 18),
-    )
-}  # fmt: skip

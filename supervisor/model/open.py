@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 from ..errors import NotFound, PermissionDenied, SupervisorError, VerificationFailed
 from ..files import SHARED, replace_file
-from .gguf import ValueType
-from .header import KINDS, Array, BrokenHeader, Header, HeaderValue, TensorInfo, TensorKind, read_header
+from .gguf import KINDS, TensorKind, ValueType
+from .header import Array, BrokenHeader, Header, HeaderValue, TensorInfo, read_header
 from .locate import parts_of
 from .metadata import Model, Part, join, part_count
 

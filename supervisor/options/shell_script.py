@@ -200,7 +200,7 @@ class LaunchScript:
         words = self._without_redirections(texts[begin:])
         if any(each.text.endswith("{") for each in before) and words and words[-1].text == "}":
             words = words[:-1]
-        self._add(FoundLaunch(_stripped(texts[at]), words, own))
+        self._add(FoundLaunch(replace(texts[at], text=_ATTACHED.sub("", texts[at].text)), words, own))
         self._leave_out(" ".join(each.text for each in before))
 
     def _without_redirections(self, texts: Sequence[Argument]) -> list[Argument]:
@@ -331,10 +331,6 @@ def _name(text: Argument) -> str:
 
 def _name_of(word: Word) -> str:
     return word.text.lower()
-
-
-def _stripped(text: Argument) -> Argument:
-    return replace(text, text=_ATTACHED.sub("", text.text))
 
 
 def _program_at(texts: Sequence[Argument]) -> int | None:

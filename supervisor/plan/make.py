@@ -176,12 +176,8 @@ def _open_server(profile: Profile) -> list[str]:
     return [f"{where}: {who}"]
 
 
-def translation_lines(translations: tuple[Translation, ...]) -> list[str]:
-    """One line for each translation, for people."""
-    return [_line(translation) for translation in translations]
-
-
-def _line(translation: Translation) -> str:
+def translation_line(translation: Translation) -> str:
+    """For people."""
     source = f" [{translation.source}]" if translation.source else ""
     rendered = " ".join(translation.rendered) or "(left out)"
     return f"{translation.option} -> {rendered}: {translation.reason}{source}"

@@ -78,7 +78,8 @@ class _Here:
             return "", 0
         if engine.path and not engine.path.expanduser().exists():
             return f"its engine {engine.path} is not there", 0
-        if profile.model.path and not _is_there(model.path, model.files):
+        # A folder, as some engines take one, has no files of a model.
+        if profile.model.path and not all(Path(file).exists() for file in model.files or (model.path,)):
             return f"its model {model.path} is not there", 0
         return _wrong_engine(profile, self._hardware), model.size_bytes or sum(engine.memory.values())
 
@@ -90,11 +91,6 @@ class _Here:
             with suppress(SupervisorError):
                 self._found[key] = model_at_hand(profile, self._paths)
         return self._found[key]
-
-
-def _is_there(path: str, files: tuple[str, ...]) -> bool:
-    """A folder, as some engines take one, has no files of a model."""
-    return all(Path(file).exists() for file in files or (path,))
 
 
 def _wrong_engine(profile: Profile, hardware: Hardware) -> str:

@@ -26,11 +26,11 @@ from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..home.event_log import record_event
 from ..home.places import figures_file
+from ..memory.accounts import FigureSource
 from ..memory.companions import Companions
 from ..memory.engine_figures import FigureHistory, measured_memory
 from ..memory.fit_params import figures_for
-from ..memory.fitting import NOTHING, FiguresSource, Fitted, FittedLaunch, fit, unasked
-from ..memory.known_memory import KnownMemory, fit_known
+from ..memory.fitting import NOTHING, FiguresSource, Fitted, FittedLaunch, fit, fit_known, unasked
 from ..model.demo import ensure_demo
 from ..model.locate import parts_of
 from ..model.metadata import Model
@@ -282,7 +282,7 @@ def _fit_here(
     def fit_here(profile: Profile, build: Build, workers: AskedWorkers) -> Fitted | None:
         if model is None:
             known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
-            return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
+            return fit_known(*known, profile, context.hardware(), held=held, stays=stays) if known else None
         source = figures_source(profile, build, paths, may_ask=workers.all_free) if here else unasked
         weigh = partial(fit, beside=beside, held=held, stays=stays, figures_source=source)
         return weigh(profile, model, build, context.hardware(), remotes=workers.remotes)
@@ -290,20 +290,21 @@ def _fit_here(
     return fit_with_workers(profile, build, paths, fit_here, in_use={*held, *stays}, may_ask=here)
 
 
-def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bool) -> KnownMemory | None:
+def _known_memory(
+    profile: Profile, build: Build, paths: Paths, *, elsewhere: bool
+) -> tuple[Mapping[str, int], FigureSource] | None:
     if profile.engine.memory:
-        return KnownMemory(profile.engine.memory, "declared")
+        return profile.engine.memory, "declared"
     plan = make_plan(profile, build, model_at_hand(profile, paths), inside=inside_of(profile, build, paths))
     found = None if elsewhere else measured_memory(paths).get(plan.digest)
-    return KnownMemory(found, "measured") if found else None
+    return (found, "measured") if found else None
 
 
 def _preparation(
     launch: FittedLaunch, settings: Mapping[str, str], paths: Paths, *, listen: Listen | None
 ) -> Preparation:
     plan, notes = planned(launch, settings, paths)
-    shared = shared_names(listen.offers if listen else ())
-    return Preparation(plan, listen, (*shared, *notes), launch.fitted)
+    return Preparation(plan, listen, (*shared_names(listen.offers if listen else ()), *notes), launch.fitted)
 
 
 _NONE_AT_HAND, _UNKNOWN = "none", "unknown"  # of a `Build`: no engine yet, and what nobody knows
@@ -357,9 +358,8 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     profile, model, beside = read_model(with_hub_files(profile, paths), paths, write=False)
     assert model is not None
     build = found_engine(profile, model, context)
-    engine = _engine(profile, build, context, weights_bytes(model))
     what = PlannedDownload(*missing_of_hub(profile, (model, beside.draft, beside.projector), paths))
-    expected = Estimate(profile, engine, what)
+    expected = Estimate(profile, _engine(profile, build, context, weights_bytes(model)), what)
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
         return replace(expected, memory=("not known before it is known which engine it will be",))
     fitted = fit(profile, model, build, hardware, beside=beside)

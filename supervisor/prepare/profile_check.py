@@ -55,7 +55,7 @@ def check_text(name: str, text: bytes, paths: Paths, *, plans: bool = False) -> 
     except ProfileProblems as error:
         return CheckedText(tuple(_in_text(error, file)))
     except SupervisorError as error:
-        return CheckedText((_elsewhere(error),))
+        return CheckedText((TextProblem(None, None, "error", str(error), error.hint),))
     if not profile.can_start:
         warning = "names no model, so it can be extended but not started"
         return CheckedText((TextProblem(None, None, "warning", warning),))
@@ -70,10 +70,6 @@ def _in_text(error: ProfileProblems, file: str) -> Iterator[TextProblem]:
             yield TextProblem(mark.line or None, mark.column or None, "error", problem.text)
         else:
             yield TextProblem(None, None, "error", str(problem))
-
-
-def _elsewhere(error: SupervisorError) -> TextProblem:
-    return TextProblem(None, None, "error", str(error), error.hint)
 
 
 def _planned(name: str, text: bytes, paths: Paths) -> CheckedText:

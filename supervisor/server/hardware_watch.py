@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -21,13 +20,8 @@ from ..hardware.sensors import DeviceReading, Sensors
 from ..plan.launch import LaunchPlan
 from .background import beside_the_loop
 from .gpu_memory import names_of
-from .memory_sample import SampleSource
+from .memory_sample import SampleSource, source_here
 from .memory_warnings import RAM
-
-if sys.platform == "linux":
-    from .memory_sample import LinuxSource as _Here
-else:
-    from .memory_sample import PsutilSource as _Here
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +62,7 @@ class HardwareWatch:
         self.last: HardwareSample | None = None
         self._plans = plans
         self._make = sensors or _sensors_here
-        self._ram = ram or _Here()
+        self._ram = ram or source_here()
         self._every_seconds = every_seconds
         self._sensors: Sensors | None = None
         self._samples: deque[HardwareSample] = deque(maxlen=MOST_SAMPLES)

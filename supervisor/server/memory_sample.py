@@ -214,6 +214,11 @@ def _held(pid: int) -> Held | None:
     return Held(memory.rss, memory.vms if sys.platform == "win32" else None)
 
 
+def source_here() -> SampleSource:
+    """Of this system."""
+    return LinuxSource() if sys.platform == "linux" else PsutilSource()
+
+
 def cuda_held(pid: int) -> GpusHeld:
     """By this process and its descendants, as nvidia-smi says; empty where it does not."""
     from ..hardware.machine import ThisMachine  # noqa: PLC0415 - only where there is such a card

@@ -13,7 +13,6 @@ import itertools
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,14 +21,8 @@ from ..engine.adapters.known import adapter_of
 from ..plan.launch import LaunchPlan
 from ..tool import run_tool
 from .gpu_memory import GpusHeld, by_device, larger, of_the_ram
-from .memory_sample import MemorySample, SampleSource, cuda_held, take
+from .memory_sample import MemorySample, SampleSource, cuda_held, source_here, take
 from .memory_warnings import OVER, RAM, Remains, Warnings, gpus, warnings_of
-from .memory_warnings import gpus as gpus_of
-
-if sys.platform == "linux":
-    from .memory_sample import LinuxSource as _Here
-else:
-    from .memory_sample import PsutilSource as _Here
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +46,7 @@ class MemoryWatch:
     ) -> None:
         self.warnings: Warnings = {}
         self._on_change = on_change
-        self._source = source or _Here()
+        self._source = source or source_here()
         self._ask_cuda = ask_cuda
         self._every_seconds = every_seconds
         self._pid: int | None = None
@@ -113,11 +106,11 @@ class MemoryWatch:
     def let_go(self, plan: LaunchPlan | None) -> None:
         """It will be ended now: what it holds is what has to come back."""
         self.look()
-        self._awaits_gpus = plan is not None and bool(gpus_of(plan))
+        self._awaits_gpus = plan is not None and bool(gpus(plan))
 
     def is_released(self, plan: LaunchPlan) -> bool:
         """Whether this plan may be launched as for the memory of the server before it."""
-        return self._is_ram_released(plan) and not (self._awaits_gpus and gpus_of(plan))
+        return self._is_ram_released(plan) and not (self._awaits_gpus and gpus(plan))
 
     async def released(self, plan: LaunchPlan, environ: Mapping[str, str]) -> None:
         """Until then, which has a bound; ``environ`` is for the engine, which is asked about GPUs."""
@@ -134,7 +127,7 @@ class MemoryWatch:
         left = (self._source.room().available_bytes, group.left_bytes if group else None)
         if known := [each for each in left if each is not None]:
             found[RAM] = min(known)
-        if gpus_of(plan) and (command := adapter_of(plan.adapter).lists_devices(plan.argv)):
+        if gpus(plan) and (command := adapter_of(plan.adapter).lists_devices(plan.argv)):
             found |= await asyncio.to_thread(_free, command, environ)
         return found
 
@@ -147,7 +140,7 @@ class MemoryWatch:
         if sample is None or plan is None:
             return {}
         held = sample.held
-        devices = larger(gpus_of(plan), by_device(plan, held.gpus))
+        devices = larger(gpus(plan), by_device(plan, held.gpus))
         shared = of_the_ram(plan, devices)
         if held.anonymous_bytes is not None:
             ram = held.anonymous_bytes + shared

@@ -43,12 +43,6 @@ _SERVING = {"ready", "degraded"}
 _SHORT_OF: dict[str, ShortOf] = {"gpu-memory": "GPU", "memory": "RAM"}
 
 
-class Watched(Protocol):
-    """`MemoryGuard`, while it is entered."""
-
-    trouble: str
-
-
 @dataclass(frozen=True, slots=True)
 class LaunchFailure:
     """``kind`` as diagnoses have it: gpu-memory, memory …; "" is none."""
@@ -81,7 +75,7 @@ class TrialRunner:
     deaths: Deaths
     failure: Callable[[str], LaunchFailure]
     stop: Callable[[], None]
-    guard: Callable[[Callable[[], None]], AbstractContextManager[Watched]] = MemoryGuard
+    guard: Callable[[Callable[[], None]], AbstractContextManager[MemoryGuard]] = MemoryGuard
     clock: Callable[[], float] = time.monotonic
     notes: list[str] = field(default_factory=list)  # what disturbed the runs that counted
     _loaded: str = ""  # the digest of what was measured last

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -121,38 +121,29 @@ class WorkerMachine:
             raise PermissionDenied(f"The supervisor of the worker {self.name} refuses {given}.", hint=hint)
         raise self._no_worker(f"it answers {answer.status_code}")
 
-    def _troubles(self) -> _Troubles:
-        return _Troubles(self)
+    @contextmanager
+    def _troubles(self) -> Iterator[None]:
+        """What goes wrong on the way, as errors of ours."""
+        import requests  # noqa: PLC0415
+
+        try:
+            yield
+        except (requests.exceptions.JSONDecodeError, requests.exceptions.InvalidURL) as error:
+            raise self._no_worker("its answer is none of ours") from error
+        except requests.RequestException as error:
+            raise NetworkError(
+                f"The supervisor of the worker {self.name} ({self.worker.supervisor}) "
+                "cannot be reached, or stopped to answer.",
+                hint="Is that machine on, and does its gateway listen on that address (listen.host)?",
+            ) from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise self._no_worker("its answer is none of ours") from error
 
     def _no_worker(self, why: str) -> NetworkError:
         return NetworkError(
             f"{self.worker.supervisor} is no supervisor of the worker {self.name}: {why}.",
             hint="Correct supervisor: in the entry of the worker.",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Troubles:
-    """What goes wrong on the way, as errors of ours."""
-
-    machine: WorkerMachine
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        import requests  # noqa: PLC0415
-
-        if isinstance(error, requests.exceptions.JSONDecodeError | requests.exceptions.InvalidURL):
-            raise self.machine._no_worker("its answer is none of ours") from error  # noqa: SLF001
-        if isinstance(error, requests.RequestException):
-            raise NetworkError(
-                f"The supervisor of the worker {self.machine.name} ({self.machine.worker.supervisor}) "
-                "cannot be reached, or stopped to answer.",
-                hint="Is that machine on, and does its gateway listen on that address (listen.host)?",
-            ) from error
-        if isinstance(error, ValueError | LookupError | TypeError):
-            raise self.machine._no_worker("its answer is none of ours") from error  # noqa: SLF001
 
 
 def _why(result: object) -> str:

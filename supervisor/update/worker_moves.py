@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from ..engine.catalogue.catalogue import number
 from ..engine.install_context import InstallContext
@@ -23,26 +23,9 @@ from ..prepare.workers import known_workers
 from ..profile.worker_address import Worker, parse_worker
 from ..progress import Progress
 from .update_target import in_line
+from .worker_machine import WorkerMachine
 
 _UNKNOWN = "of an unknown version"
-
-
-class MovableWorker(Protocol):
-    """See `WorkerMachine`, which is the real one."""
-
-    @property
-    def worker(self) -> Worker: ...
-
-    @property
-    def name(self) -> str: ...
-
-    def build(self) -> str: ...
-
-    def take(self, tag: str) -> None: ...
-
-    def restart(self) -> None: ...
-
-    def prove(self, tag: str, protocol: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -51,9 +34,9 @@ class WorkerMoves:
 
     paths: Paths
     progress: Progress
-    machines: Sequence[MovableWorker]
+    machines: Sequence[WorkerMachine]
     before: dict[str, str] = field(default_factory=dict)
-    begun: list[MovableWorker] = field(default_factory=list)
+    begun: list[WorkerMachine] = field(default_factory=list)
     tag: str = ""  # where they go to
 
     def look(self) -> None:
@@ -115,7 +98,7 @@ class WorkerMoves:
         for each in self.machines:
             each.prove(tag, protocol)
 
-    def _back(self, machine: MovableWorker) -> str:
+    def _back(self, machine: WorkerMachine) -> str:
         """Why not, or empty."""
         before = self.before[machine.name]
         self.progress.step(f"{machine.name}: back to {before}")
@@ -163,7 +146,7 @@ def check_that_stays(worker: Worker, tag: str, ours: str, context: InstallContex
 
 
 def broken_off(
-    paths: Paths, progress: Progress, machine: Callable[[Worker], MovableWorker]
+    paths: Paths, progress: Progress, machine: Callable[[Worker], WorkerMachine]
 ) -> WorkerMoves | None:
     """What an update that was killed, or that could not go back, has left; None where there is nothing."""
     found = read_json(moved_workers_file(paths), _read)

@@ -36,7 +36,7 @@ from supervisor.server.preflight import bound, why_not_bound
 from supervisor.server.process import family
 from supervisor.tool import own_program
 
-from ..fakes.launching import BOUND_SECONDS, end_daemon, free_port, wait_until_gone
+from ..fakes.launching import BOUND_SECONDS, end_daemon, free_port, wait_until, wait_until_gone
 from .test_server import PATIENT, behind, plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is promised here is Linux's")
@@ -75,13 +75,12 @@ class Running:
 
 def until(look):
     """The first thing that it sees which is not false."""
-    deadline = time.monotonic() + BOUND_SECONDS
-    while True:
+
+    def running():
         with contextlib.suppress(NotRunning):
-            if seen := look():
-                return seen
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+            return look()
+
+    return wait_until(running)
 
 
 @contextlib.contextmanager

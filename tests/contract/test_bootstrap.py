@@ -13,10 +13,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
+
+from ..fakes.launching import wait_until
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX shell scripts")
 
@@ -182,7 +183,7 @@ def test_a_change_of_the_project_is_installed_into_the_environment_at_hand(ready
 
 def test_a_killed_first_start_is_repaired_by_the_next(bare):
     killed = popen(bare, "x")
-    wait_for(bare / ".venv" / "bin" / "python")
+    wait_until((bare / ".venv" / "bin" / "python").exists, seconds=60)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate(timeout=30)
     assert (bare / ".venv" / "setup" / "unfinished").exists()
@@ -194,7 +195,7 @@ def test_a_killed_first_start_is_repaired_by_the_next(bare):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_first_start_leaves_no_environment(bare, number):
     process = popen(bare, "x")
-    wait_for(bare / ".venv" / "setup" / "unfinished")
+    wait_until((bare / ".venv" / "setup" / "unfinished").exists, seconds=60)
     os.kill(process.pid, number)
     process.communicate(timeout=30)
     assert process.returncode == 128 + number
@@ -314,12 +315,3 @@ def copy_project(target: Path) -> None:
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
-
-
-def wait_for(path: Path) -> None:
-    """Until ``path`` exists: looks every 5 ms, for a minute."""
-    for _ in range(12_000):
-        if path.exists():
-            return
-        time.sleep(0.005)
-    pytest.fail(f"{path} did not appear")

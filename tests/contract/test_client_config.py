@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,7 @@ from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 
-from ..fakes.launching import BOUND_SECONDS, fake_argv, free_port
+from ..fakes.launching import BOUND_SECONDS, fake_argv, free_port, wait_until
 
 
 @pytest.fixture
@@ -224,12 +223,9 @@ def printed(client, target, tmp_path, **env):
 def serving(argv, port, **env):
     """A llama-server that is ready; its own ``/health`` says so."""
     child = subprocess.Popen(argv, env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + BOUND_SECONDS
     try:
-        while not healthy(port):
-            assert child.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: healthy(port) or child.poll() is not None)
+        assert child.poll() is None
         yield f"http://127.0.0.1:{port}"
     finally:
         child.kill()

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.build import Build
-from supervisor.engine.cpu_features import features_used
-from supervisor.engine.inspection import inspect
+from supervisor.engine.inspection import features_used, inspect
 from supervisor.errors import SupervisorError
 from supervisor.hardware.detection import detect
 from supervisor.memory import fit_params

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.cpu_features import features_used
+from supervisor.engine.inspection import features_used
 from supervisor.errors import SupervisorError
 from supervisor.hardware.detection import detect
 from supervisor.memory.accounts import Account, Pool
+from supervisor.memory.companions import projector_bytes
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import settings_of
-from supervisor.memory.projector import projector_bytes
 from supervisor.model.demo import ensure_demo
 from supervisor.model.metadata import Model
 from supervisor.model.open import open_model

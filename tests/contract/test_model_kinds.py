@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.model.header import KINDS
+from supervisor.model.gguf import KINDS
 
 pytestmark = pytest.mark.engine
 ENGINE = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")

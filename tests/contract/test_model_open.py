@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from supervisor.errors import SupervisorError, VerificationFailed
 from supervisor.model.demo import ensure_demo
-from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType
+from supervisor.model.gguf import NAMED, Tensor, Typed, ValueType
 from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.open import FileSource, HeaderCache, open_model
 
@@ -53,7 +53,7 @@ def write_split(folder):
             "split.tensors.count": Typed(ValueType.INT32, 2),
         }
         first = {} if number else {"general.architecture": "gpt-oss", "gpt-oss.block_count": 2}
-        tensors = [Tensor(f"t{number}", (32 * number,), TensorType.Q8_0)] if number else []
+        tensors = [Tensor(f"t{number}", (32 * number,), NAMED["q8_0"])] if number else []
         write_gguf(path, first | values, tensors)
     return names
 
@@ -201,7 +201,7 @@ found_values = st.one_of(
 @given(st.dictionaries(st.text(max_size=20).map("a.{}".format), found_values, max_size=8))
 def test_what_is_remembered_is_what_was_read(tmp_path, values):
     path = tmp_path / "any.gguf"
-    write_gguf(path, {"general.architecture": "a"} | values, [Tensor("t", (2, 3), TensorType.F32)])
+    write_gguf(path, {"general.architecture": "a"} | values, [Tensor("t", (2, 3), NAMED["f32"])])
     fresh = open_model(path)
     assert open_model(path, tmp_path / "cache") == fresh
     assert open_model(path, tmp_path / "cache") == fresh

@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.errors import SupervisorError
 from supervisor.model.demo import tensors
-from supervisor.model.gguf import TensorType
+from supervisor.model.gguf import NAMED
 from supervisor.model.open import open_model
 from tests.fakes import shapes
 
@@ -25,14 +25,14 @@ def holes_here(folder):
     ("size", "count", "total_bytes"), [("20b", 459, 12_096_558_336), ("120b", 687, 63_374_323_968)]
 )
 def test_count_and_bytes_of_the_tensors_are_the_published_ones(size, count, total_bytes):
-    found = list(tensors(SHAPES[size], TOKENS, dense=TensorType.Q8_0))
+    found = list(tensors(SHAPES[size], TOKENS, dense=NAMED["q8_0"]))
     assert len({tensor.name for tensor in found}) == len(found) == count
     assert sum(tensor.size_bytes for tensor in found) == total_bytes
 
 
 def test_experts_of_a_layer_have_the_published_size():
     found = [
-        t for t in tensors(SHAPES["120b"], TOKENS, dense=TensorType.Q8_0) if t.name.startswith("blk.0.ffn_")
+        t for t in tensors(SHAPES["120b"], TOKENS, dense=NAMED["q8_0"]) if t.name.startswith("blk.0.ffn_")
     ]
     assert sum(t.size_bytes for t in found if "exps" in t.name) == 1_696_481_280
 

@@ -15,8 +15,7 @@ import pytest
 from supervisor import __version__
 from supervisor.gateway.auth.keys import KeyFile
 from supervisor.gateway.pages import page_feed
-from supervisor.gateway.pages.page_endpoints import MOST_STREAMS
-from supervisor.gateway.pages.static_files import STATIC
+from supervisor.gateway.pages.page_endpoints import MOST_STREAMS, STATIC
 from supervisor.server.lifecycle_table import State
 
 from ..fakes.launching import BOUND_SECONDS, until
@@ -156,7 +155,7 @@ async def test_a_browser_that_has_a_file_gets_it_no_second_time():
 
 @promise
 async def test_nothing_but_the_pages_files_is_served():
-    paths = ["/static/", "/static/nothing.js", "/static/..%2fpage_feed.py", "/static/../static_files.py"]
+    paths = ["/static/", "/static/nothing.js", "/static/..%2fpage_feed.py", "/static/../page_endpoints.py"]
     async with relay(waits) as it:
         for path in [
             *paths,

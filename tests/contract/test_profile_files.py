@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from supervisor.cli.profile import profile as profile_command
 from supervisor.errors import ConfigError, NetworkError, NotFound, VerificationFailed
 from supervisor.model.demo import ensure_demo
-from supervisor.model.gguf import Tensor, TensorType
+from supervisor.model.gguf import NAMED, Tensor
 from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.open import open_model
 from supervisor.paths import Paths
@@ -60,7 +60,7 @@ def projector_file(path, width=384):
     write_gguf(
         path,
         {"general.architecture": "clip", "clip.has_vision_encoder": True},
-        [Tensor("mm.2.weight", (32, width), TensorType.F32)],
+        [Tensor("mm.2.weight", (32, width), NAMED["f32"])],
     )
     return path
 
@@ -231,7 +231,7 @@ def test_a_draft_is_downloaded_and_named_in_the_plan_with_its_type(paths, hub):
 )
 def test_what_is_made_for_another_model_is_refused_before_it_is_downloaded(paths, hub, model, said):
     values = {"general.architecture": "llama", "tokenizer.ggml.model": "llama"}
-    write_gguf(paths.models / "other.gguf", values, [Tensor("output.weight", (32, 64), TensorType.F32)])
+    write_gguf(paths.models / "other.gguf", values, [Tensor("output.weight", (32, 64), NAMED["f32"])])
     write(paths, f"model: {{repo: me/text-GGUF, {model}\n")
     with pytest.raises(Misfit, match=r"mine.yaml:1:\d+: model\.") as raised:
         preview("mine", {}, paths)

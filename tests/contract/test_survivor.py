@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from unittest.mock import patch
@@ -40,7 +39,7 @@ from supervisor.server.process import ExitStatus
 from supervisor.server.survivor import Survivor
 from supervisor.server.survivors import LeftPlan, Survivors, why_ended
 
-from ..fakes.launching import BOUND_SECONDS, Heard, leave_behind, program, wait_until_gone
+from ..fakes.launching import BOUND_SECONDS, Heard, leave_behind, program, wait_until, wait_until_gone
 from ..fakes.loops import run_story
 from .test_server import plan, promise
 
@@ -268,17 +267,10 @@ def home(tmp_path, request):
         name, "degraded", "no driver", "p", asked.port, identity, None,
         launched=asdict(LeftPlan.of(asked)), ready_since=7.0,
     )  # fmt: skip
-    until_listening(asked.port)
+    wait_until(lambda: who_listens(asked.port) is not None)  # the kernel tells nobody
     yield paths, asked, record
     if identify(identity.pid) == identity:
         os.kill(identity.pid, signal.SIGKILL)
-
-
-def until_listening(port):
-    ends = time.monotonic() + BOUND_SECONDS
-    while who_listens(port) is None:  # the kernel tells nobody
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 def found_in(paths, record):

@@ -10,8 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor.daemon.helpers import LOOK_FOR_UPDATE
-from supervisor.daemon.update_checks import Rhythm, keep_looking, last_check
+from supervisor.daemon.helpers import LOOK_FOR_UPDATE, Rhythm, keep_looking, last_check
 
 from ..fakes.launching import BOUND_SECONDS, until
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,7 +36,7 @@ from supervisor.profile.worker_address import WorkerAddress
 from supervisor.progress import Silent
 
 from ..fakes import binaries
-from ..fakes.launching import BOUND_SECONDS, free_port
+from ..fakes.launching import BOUND_SECONDS, free_port, wait_until
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
 RPC_SERVER = Path(SERVER).parent / "ggml-rpc-server"
@@ -386,10 +385,7 @@ def real_workers(count):
     ]
     try:
         addresses = [WorkerAddress(LOOPBACK, port) for port in ports]
-        deadline = time.monotonic() + BOUND_SECONDS
-        while any(getattr(greet(each), "kind", "") == "away" for each in addresses):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: all(getattr(greet(each), "kind", "") != "away" for each in addresses))
         yield addresses
     finally:
         for child in children:

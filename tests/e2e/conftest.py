@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -21,21 +20,15 @@ from supervisor.errors import NotRunning
 from supervisor.home import client
 from supervisor.paths import Paths
 
-from ..fakes.launching import end_daemon, without_waits
+from ..fakes.launching import Seen, end_daemon, wait_until, without_waits
 
 BUILT, EMBEDDED = "GOSS_TEST_LLAMA_SERVER", "GOSS_TEST_EMBEDDED_PYTHON"
 KEPT = ("PATH", "LANG", "PIP_CERT", "PIP_USE_DEPRECATED", "SYSTEMROOT", "TEMP", "USERPROFILE")
 PATIENCE = 60.0  # seconds; the bound of every wait, never its length
-Seen = TypeVar("Seen")
 
 
 def until(look: Callable[[], Seen], why: str = "") -> Seen:
-    """The first thing that ``look`` sees which is not false, where nobody tells when it is there."""
-    deadline = time.monotonic() + PATIENCE
-    while not (seen := look()):
-        assert time.monotonic() < deadline, why or f"not within {PATIENCE} s"
-        time.sleep(0.05)
-    return seen
+    return wait_until(look, why, PATIENCE)
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from contextlib import ExitStack, asynccontextmanager
 
 import anthropic
@@ -14,7 +13,7 @@ import pytest
 
 from supervisor.model.demo import DEMO_ANSWER, DEMO_REASONING
 
-from .conftest import Home, engine_settings, free_port
+from .conftest import Home, engine_settings, free_port, until
 from .gateway_load import BOUND_SECONDS, COMPLETION, QUESTION, Clients, start
 
 WORDS = QUESTION["messages"]
@@ -309,11 +308,3 @@ def status_with(clients, key, path="/v1/models"):
         ).result()
 
     return asyncio.run(run()).status
-
-
-def until(happens):
-    """A key that is made or removed counts within a second."""
-    deadline = time.monotonic() + 5.0
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -14,7 +14,7 @@ import yaml
 
 from ..page.check import MODULES, CannotCheck, install, node_tool
 from .chromium import PATIENCE, Chromium
-from .conftest import Home, engine_settings, free_port
+from .conftest import Home, engine_settings, free_port, until
 from .gateway_load import ENDLESS, demo_profile
 from .test_gateway_web_ui import REBOUND, elsewhere, fetched
 
@@ -464,10 +464,7 @@ def counts(home, key):
 
 def test_a_key_that_is_removed_ends_what_it_began(keyed, page):
     key = keyed.keys["later"] = keyed.run("key", "add", "later", "--scope", "admin").stdout.strip()
-    ends = time.monotonic() + PATIENCE
-    while not counts(keyed, key):
-        assert time.monotonic() < ends
-        time.sleep(0.05)
+    until(lambda: counts(keyed, key))
     log_in(page, keyed, "later")
     shows_card(page, "demo", "asleep")
     keyed.run("key", "rm", "later")

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -23,7 +22,7 @@ from supervisor.profile.store import ProfileStore
 from supervisor.progress import Silent
 
 from ..fakes.binaries import fake_server
-from .conftest import PATIENCE, Home, free_port
+from .conftest import PATIENCE, Home, free_port, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the scripted server is a shell script")
 
@@ -71,10 +70,7 @@ class TunedHome(Home):
         )  # fmt: skip
 
     def until_the_journal_has(self, lines, process):
-        deadline = time.monotonic() + PATIENCE
-        while len(self.journal()) < lines and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(lambda: len(self.journal()) >= lines or process.poll() is not None)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from supervisor.paths import Paths
 
 from ..fakes.binaries import fake_server, script
 from ..fakes.launching import wait_until_gone
-from .conftest import PATIENCE, Home, free_port
+from .conftest import PATIENCE, Home, free_port, until
 from .gateway_load import CHAT, QUESTION, request_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is tried on Linux only")
@@ -355,7 +354,4 @@ def test_it_waits_for_a_hold_and_there_is_one_upgrade_at_a_time(home):
     assert last["upgraded"]["pid"] == home.pids[0]
     descriptors = home.descriptors()
     asyncio.run(home.upgraded())
-    deadline = time.monotonic() + PATIENCE
-    while home.descriptors() > descriptors:  # none is left of the one before; our own connection closes soon
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: home.descriptors() <= descriptors)  # none is left of the one before; ours closes soon

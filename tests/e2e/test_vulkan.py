@@ -34,7 +34,7 @@ from supervisor.model.demo import (
     tensors,
     tokenizer_values,
 )
-from supervisor.model.gguf import TensorType
+from supervisor.model.gguf import NAMED
 from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.open import open_model
 from supervisor.options.parse import parse_arguments
@@ -127,7 +127,7 @@ def narrow_model(file):
     tokens = [*BYTES, "ab", *MARKERS]
     types = [NORMAL] * (len(BYTES) + 1) + [CONTROL] * len(MARKERS)
     values = model_values(shape, "narrow") | tokenizer_values(tokens, types, ["a b"])
-    write_gguf(file, values, list(tensors(shape, len(tokens), dense=TensorType.F32)))
+    write_gguf(file, values, list(tensors(shape, len(tokens), dense=NAMED["f32"])))
 
 
 def complete(home, tokens):

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from supervisor.model.gguf import GGUFValue, Tensor, TensorType
+from supervisor.model.gguf import NAMED, GGUFValue, Tensor, TensorKind
 from supervisor.model.gguf_writer import write_gguf
-from supervisor.model.header import KINDS, TensorInfo
+from supervisor.model.header import TensorInfo
 from supervisor.model.metadata import Model, Part
 from supervisor.options.meanings import pinned
 from supervisor.options.render import render
@@ -64,10 +64,7 @@ class TrueShape:
         values = {
             key: tuple(value) if isinstance(value, list) else value for key, value in self.values.items()
         }
-        infos = []
-        for tensor in self.tensors:
-            kind = KINDS[tensor.type.ggml_id]
-            infos.append(TensorInfo(tensor.name, tensor.shape, kind, 0, tensor.size_bytes))
+        infos = [TensorInfo(each.name, each.shape, each.kind, 0, each.size_bytes) for each in self.tensors]
         parts = (Part("true shape", sum(tensor.size_bytes for tensor in self.tensors)),)
         return Model(self.architecture, values, tuple(infos), parts)
 
@@ -109,18 +106,18 @@ def _shape(lines: list[str]) -> tuple[str, TrueShape]:
         else:
             tensors.extend(_tensors(*line.split()))
     if kind:
-        tensors = [_as(TensorType[kind[0]], tensor) for tensor in tensors]
+        tensors = [_as(NAMED[kind[0]], tensor) for tensor in tensors]
     return name, TrueShape(architecture, values, tuple(tensors))
 
 
-def _as(kind: TensorType, tensor: Tensor) -> Tensor:
+def _as(kind: TensorKind, tensor: Tensor) -> Tensor:
     """The small ones stay as they are."""
-    return tensor if tensor.type is TensorType.F32 else replace(tensor, type=kind)
+    return tensor if tensor.kind is NAMED["f32"] else replace(tensor, kind=kind)
 
 
 def _quantised(name: str, shape: TrueShape) -> TrueShape:
     """Trained for four bits, Q4_0 is enough for every matrix."""
-    tensors = tuple(_as(TensorType.Q4_0, tensor) for tensor in shape.tensors)
+    tensors = tuple(_as(NAMED["q4_0"], tensor) for tensor in shape.tensors)
     return TrueShape(shape.architecture, {**shape.values, "general.name": name}, tensors)
 
 
@@ -144,13 +141,13 @@ def _tensors(name: str, dimensions: str, layers: str = "") -> Iterator[Tensor]:
             yield Tensor(f"blk.{layer}.{name}", shape, kind)
 
 
-def _kind(name: str, shape: tuple[int, ...]) -> TensorType:
+def _kind(name: str, shape: tuple[int, ...]) -> TensorKind:
     if not name.endswith(".weight") or len(shape) == 1 or name.startswith(_SMALL) or "norm" in name:
-        return TensorType.F32
+        return NAMED["f32"]
     row = shape[0]
     if row % 256 == 0:
-        return TensorType.Q6_K if name.startswith(("token_embd", "output")) else TensorType.Q4_K
-    return TensorType.Q8_0 if row % 32 == 0 else TensorType.F16
+        return NAMED["q6_K"] if name.startswith(("token_embd", "output")) else NAMED["q4_K"]
+    return NAMED["q8_0"] if row % 32 == 0 else NAMED["f16"]
 
 
 GENERATING = (

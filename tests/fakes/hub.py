@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 
 from supervisor.model import demo
 from supervisor.model.demo import tensors
-from supervisor.model.gguf import GGUFValue, Tensor, TensorType, Typed, ValueType
+from supervisor.model.gguf import NAMED, GGUFValue, Tensor, Typed, ValueType
 from supervisor.model.gguf_writer import write_gguf
 
 from .web import Handler, Reply, Request, Web, file, json_page
@@ -154,7 +154,7 @@ def _demo_tensors() -> list[Tensor]:
     script = demo._script()
     tokens = demo._tokens(script)
     data = demo._weights(demo._successors(script, tokens))
-    shapes = tensors(demo._SHAPE, len(tokens), dense=TensorType.F32)
+    shapes = tensors(demo._SHAPE, len(tokens), dense=NAMED["f32"])
     return [replace(tensor, data=(data[tensor.name],) if tensor.name in data else None) for tensor in shapes]
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -30,6 +30,7 @@ from supervisor.paths import Paths
 FAKE = Path(__file__).with_name("llama_server.py")
 PYTHON = (sys.executable, "-S", "-E", "-u")
 BOUND_SECONDS = 20.0  # no wait in a test is longer; a healthy one is over in milliseconds
+Seen = TypeVar("Seen")
 
 
 def program(code: str) -> list[str]:
@@ -98,6 +99,15 @@ def end_daemon(home: Path) -> None:
 def without_waits(said: str) -> str:
     """What a program said, but for the lines that only a slow machine sees: ``  asking the hub, 2 s``."""
     return re.sub(r"(?m)^  .*, \d+ s\n", "", said)
+
+
+def wait_until(look: Callable[[], Seen], why: str = "", seconds: float = BOUND_SECONDS) -> Seen:
+    """The first thing that ``look`` sees which is not false, where nobody tells when it is there."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()):
+        assert time.monotonic() < deadline, why or f"not within {seconds} s"
+        time.sleep(0.01)
+    return seen
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from supervisor.model.gguf import GGUFValue, Tensor, TensorType
+from supervisor.model.gguf import NAMED, GGUFValue, Tensor
 from supervisor.model.gguf_writer import write_gguf
 
 from .architectures import TrueShape
@@ -100,27 +100,27 @@ def values(projector: Projector) -> Mapping[str, GGUFValue]:
 def tensors(projector: Projector) -> Iterator[Tensor]:
     p, wide = projector, projector.embedding
     patches = (p.patch, p.patch, 3, wide)
-    yield Tensor("v.patch_embd.weight", patches, TensorType.F16)
+    yield Tensor("v.patch_embd.weight", patches, NAMED["f16"])
     match p.kind:
         case "gemma3" | "idefics3" | "lfm2":
             yield from (*_vector("v.patch_embd", wide), *_norm("v.post_ln", p))
-            yield Tensor("v.position_embd.weight", (wide, p.patches), TensorType.F32)
+            yield Tensor("v.position_embd.weight", (wide, p.patches), NAMED["f32"])
         case "gemma4v":
-            yield Tensor("v.position_embd.weight", (wide, 10240, 2), TensorType.F32)
+            yield Tensor("v.position_embd.weight", (wide, 10240, 2), NAMED["f32"])
             yield from (_float("v.std_bias", wide), _float("v.std_scale", wide))
         case "qwen3vl_merger" | "qwen2.5vl_merger":
-            yield Tensor("v.patch_embd.weight.1", patches, TensorType.F16)
+            yield Tensor("v.patch_embd.weight.1", patches, NAMED["f16"])
             yield from _norm("v.post_ln", p)
             if p.kind == "qwen3vl_merger":
                 yield from _vector("v.patch_embd", wide)
-                yield Tensor("v.position_embd.weight", (wide, p.patches), TensorType.F32)
+                yield Tensor("v.position_embd.weight", (wide, p.patches), NAMED["f32"])
         case "pixtral":
             yield _float("v.pre_ln.weight", wide)
             yield _float("v.token_embd.img_break", p.text)
         case "internvl":
             yield from _vector("v.patch_embd", wide)
             yield _float("v.class_embd", wide)
-            yield Tensor("v.position_embd.weight", (wide, p.patches + 1), TensorType.F32)
+            yield Tensor("v.position_embd.weight", (wide, p.patches + 1), NAMED["f32"])
     for layer in range(p.layers):
         yield from _layer(f"v.blk.{layer}", p)
     yield from _ending(p)
@@ -155,10 +155,10 @@ def _ending(p: Projector) -> Iterator[Tensor]:
     wide, merged = p.embedding, p.embedding * p.merge**2
     match p.kind:
         case "gemma3":
-            yield Tensor("mm.input_projection.weight", (p.text, wide), TensorType.F16)
+            yield Tensor("mm.input_projection.weight", (p.text, wide), NAMED["f16"])
             yield _float("mm.soft_emb_norm.weight", wide)
         case "gemma4v":
-            yield Tensor("mm.input_projection.weight", (wide, p.text), TensorType.F16)
+            yield Tensor("mm.input_projection.weight", (wide, p.text), NAMED["f16"])
         case "qwen3vl_merger" | "qwen2.5vl_merger":
             yield from (*_matrix("mm.0", merged, merged), *_matrix("mm.2", merged, p.text))
         case "pixtral":
@@ -178,7 +178,7 @@ def _ending(p: Projector) -> Iterator[Tensor]:
 
 
 def _matrix(name: str, row: int, rows: int, *, biased: bool = True) -> Iterator[Tensor]:
-    yield Tensor(f"{name}.weight", (row, rows), TensorType.F16)
+    yield Tensor(f"{name}.weight", (row, rows), NAMED["f16"])
     if biased:
         yield from _vector(name, rows)
 
@@ -194,4 +194,4 @@ def _vector(name: str, length: int) -> Iterator[Tensor]:
 
 
 def _float(name: str, length: int) -> Tensor:
-    return Tensor(name, (length,), TensorType.F32)
+    return Tensor(name, (length,), NAMED["f32"])

@@ -25,7 +25,7 @@ from supervisor.model.demo import (
     tensors,
     tokenizer_values,
 )
-from supervisor.model.gguf import TensorType
+from supervisor.model.gguf import NAMED
 from supervisor.model.gguf_writer import write_gguf
 
 Size = Literal["20b", "120b"]
@@ -66,7 +66,7 @@ def write_sparse(path: Path, size: Size) -> None:
             **model_values(SHAPES[size], f"gpt-oss-{size} without weights"),
             **tokenizer_values(tokens, types, _merges()),
         },
-        list(tensors(SHAPES[size], TOKENS, dense=TensorType.Q8_0)),
+        list(tensors(SHAPES[size], TOKENS, dense=NAMED["q8_0"])),
     )
 
 

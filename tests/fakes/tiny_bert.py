@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from supervisor.model.demo import CONTROL, NORMAL
-from supervisor.model.gguf import GGUFValue, Tensor, TensorType
+from supervisor.model.gguf import NAMED, GGUFValue, Tensor
 from supervisor.model.gguf_writer import write_gguf
 
 WIDTH = 64
 WORDS = ("cats", "dogs", "sleep", "bark", "money", "rains")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_F32 = TensorType.F32
+_F32 = NAMED["f32"]
 
 
 def write_bert(path: Path) -> None:

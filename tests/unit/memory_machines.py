@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import prod
 
 from supervisor.hardware.hardware import Hardware
 from supervisor.memory.accounts import RAM, Account, Figure, Ledger, Pool
@@ -14,8 +13,8 @@ from supervisor.memory.machine_memory import memories_of
 from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.memory.verdict import Changes
 from supervisor.model.demo import model_values, tensors
-from supervisor.model.gguf import TensorType, ValueType
-from supervisor.model.header import KINDS, Array, TensorInfo, TensorKind
+from supervisor.model.gguf import NAMED, ValueType
+from supervisor.model.header import Array, TensorInfo
 from supervisor.model.metadata import Model
 from supervisor.options.option_types import OptionValue
 
@@ -114,19 +113,13 @@ def like_120b(pools: tuple[Pool, ...], options: Mapping[str, OptionValue], *, la
 @cache
 def gpt_oss(size: Size) -> Model:
     """With the true tensors and no file."""
-    shape, kinds = SHAPES[size], {kind.ggml_id: kind for kind in KINDS.values()}
+    shape = SHAPES[size]
     named = [
-        TensorInfo(
-            each.name, each.shape, kinds[each.type.value[0]], 0, _size(each.shape, kinds[each.type.value[0]])
-        )
-        for each in tensors(shape, TOKENS, dense=TensorType.Q8_0)
+        TensorInfo(each.name, each.shape, each.kind, 0, each.size_bytes)
+        for each in tensors(shape, TOKENS, dense=NAMED["q8_0"])
     ]
     values = {**model_values(shape, size), "tokenizer.ggml.tokens": Array(ValueType.STRING, TOKENS)}
     return Model("gpt-oss", values, tuple(named), ())
-
-
-def _size(shape: tuple[int, ...], kind: TensorKind) -> int:
-    return prod(shape) // kind.block_elements * kind.block_bytes
 
 
 def weighing(

@@ -15,7 +15,7 @@ from supervisor.engine.adapters.known import adapter_of
 from supervisor.errors import ConfigError, NotFound
 from supervisor.hardware.hardware import Cpu, Gpu, Hardware
 from supervisor.memory.engine_figures import keep_measured, measured_memory
-from supervisor.memory.known_memory import KnownMemory, fit_known
+from supervisor.memory.fitting import fit_known
 from supervisor.paths import Paths
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.plan_json import from_json, to_json
@@ -242,22 +242,22 @@ MACHINE = Hardware(
     ],
 )
 def test_a_declared_memory_is_judged_like_a_counted_one(declared, status):
-    fitted = fit_known(KnownMemory(declared, "declared"), PROFILE, MACHINE)
+    fitted = fit_known(declared, "declared", PROFILE, MACHINE)
     assert fitted.verdict.status == status
     assert fitted.held == {"RAM": 0, **declared}
     assert not fitted.is_final
 
 
 def test_what_the_one_before_gives_back_counts_as_free():
-    known = KnownMemory({"RAM": 25 * GIB}, "declared")
-    assert fit_known(known, PROFILE, MACHINE, held={"RAM": 10 * GIB}).verdict.allowed
+    known = {"RAM": 25 * GIB}
+    assert fit_known(known, "declared", PROFILE, MACHINE, held={"RAM": 10 * GIB}).verdict.allowed
 
 
 def test_it_takes_no_more_of_a_memory_than_is_ours():
-    known, leave = KnownMemory({"CUDA0": 14 * GIB}, "declared"), {"CUDA0": 8 * GIB}
-    assert fit_known(known, PROFILE, MACHINE).verdict.allowed
+    known, leave = {"CUDA0": 14 * GIB}, {"CUDA0": 8 * GIB}
+    assert fit_known(known, "declared", PROFILE, MACHINE).verdict.allowed
     profile = replace(PROFILE, leave_bytes=leave)
-    fitted = fit_known(known, profile, MACHINE, stays={"CUDA0": 6 * GIB})
+    fitted = fit_known(known, "declared", profile, MACHINE, stays={"CUDA0": 6 * GIB})
     assert fitted.verdict.refused
     assert fitted.ours == {"CUDA0": MACHINE.gpus[0].memory_bytes - 8 * GIB}
 

@@ -12,8 +12,8 @@ from supervisor.memory.accounts import Pool
 from supervisor.memory.companions import ALONE, Companions, draft_options, head_of, with_companions
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import settings_of
-from supervisor.model.gguf import ValueType
-from supervisor.model.header import KINDS, Array, TensorInfo
+from supervisor.model.gguf import KINDS, ValueType
+from supervisor.model.header import Array, TensorInfo
 from supervisor.model.metadata import Model, draft_misfit, draft_type_of, projector_misfit
 from supervisor.options.parse import parse_arguments
 from supervisor.prepare.model_at_hand import with_little_cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.engine.cpu_features import features_used
+from supervisor.engine.inspection import features_used
 
 CPU = ("avx2", "avx512_vnni", "amx_int8", "amx_tile")
 WITHOUT = ("avx2", "avx512_vnni")

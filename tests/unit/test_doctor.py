@@ -15,8 +15,7 @@ import pytest
 
 from supervisor.doctor.bundle import hider, write_bundle
 from supervisor.doctor.home_findings import daemon_findings, limits_in, speed_findings
-from supervisor.doctor.kernel_messages import kernel_findings, signs_in
-from supervisor.doctor.machine_findings import disk_speed, machine_findings
+from supervisor.doctor.machine_findings import disk_speed, kernel_findings, machine_findings, signs_in
 from supervisor.doctor.profile_findings import profile_findings
 from supervisor.errors import UsageError
 from supervisor.hardware.conditions import Conditions

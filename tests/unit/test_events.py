@@ -17,7 +17,7 @@ import pytest
 from supervisor.cli import logs
 from supervisor.daemon.announcements import Announcements, usual_rate
 from supervisor.gateway.api.routes import Trouble
-from supervisor.gateway.auth.refused_keys import PAUSE_SECONDS, RefusedKeys
+from supervisor.gateway.request_record import PAUSE_SECONDS, RefusedKeys
 from supervisor.gateway.telemetry.activity import Activity, RequestRecord
 from supervisor.home.event_log import (
     EventFormatter,

@@ -8,7 +8,8 @@ from supervisor.memory.accounts import Pool
 from supervisor.memory.context import sliding_layers
 from supervisor.memory.memory_settings import settings_of
 from supervisor.memory.weights import Layout, lay_out, repacked_bytes
-from supervisor.model.header import KINDS, HeaderValue, TensorInfo
+from supervisor.model.gguf import NAMED
+from supervisor.model.header import HeaderValue, TensorInfo
 from supervisor.model.metadata import Model
 from supervisor.options.parse import parse_arguments
 
@@ -16,7 +17,6 @@ from .memory_machines import gpt_oss
 
 GIB = 1024**3
 POOLS = (Pool("CUDA0", 16 * GIB, 12 * GIB), Pool("CUDA1", 8 * GIB, 4 * GIB), Pool("RAM", None, None))
-NAMES = {kind.name: kind for kind in KINDS.values()}
 
 
 def layout(words: str, pools: tuple[Pool, ...] = POOLS) -> Layout:
@@ -94,7 +94,7 @@ def test_windows_by_architecture_by_period_and_by_layer() -> None:
 
 
 def tensor(name: str, kind: str, *shape: int) -> TensorInfo:
-    found = NAMES[kind]
+    found = NAMED[kind]
     rows = 1
     for length in shape[1:]:
         rows *= length

@@ -12,8 +12,8 @@ from supervisor.memory.accounts import Account, Ledger, Pool
 from supervisor.memory.context import layers_bytes
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import Settings, settings_of
-from supervisor.model.gguf import ValueType
-from supervisor.model.header import KINDS, Array, TensorInfo
+from supervisor.model.gguf import KINDS, ValueType
+from supervisor.model.header import Array, TensorInfo
 from supervisor.model.metadata import Model
 from supervisor.options.option_types import OptionValue
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.memory.projector import projector_bytes
+from supervisor.memory.companions import projector_bytes
 
 from ..fakes.projectors import TRUE_PROJECTORS, Projector
 

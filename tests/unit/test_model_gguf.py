@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import PermissionDenied, SupervisorError
-from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType
+from supervisor.model.gguf import NAMED, Tensor, Typed, ValueType
 from supervisor.model.gguf_writer import write_gguf
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -62,7 +62,7 @@ class Reader:
 def f32(name, values, chunk=4):
     data = struct.pack(f"<{len(values)}f", *values)
     return Tensor(
-        name, (len(values),), TensorType.F32, [data[i : i + chunk] for i in range(0, len(data), chunk)]
+        name, (len(values),), NAMED["f32"], [data[i : i + chunk] for i in range(0, len(data), chunk)]
     )
 
 
@@ -130,7 +130,7 @@ def test_what_is_written_is_read_again(tmp_path_factory, wanted, rows, chunk):
 
 
 def test_a_hole_reads_as_zeros_and_has_its_full_size(tmp_path):
-    hole = Tensor("hole", (64, 3), TensorType.MXFP4)
+    hole = Tensor("hole", (64, 3), NAMED["mxfp4"])
     found = written(tmp_path, {}, [f32("a", [1.0]), hole, f32("b", [2.0])])
     assert found.tensors["hole"][:2] == ((64, 3), 39)
     assert found.tensor_data("hole", 64 * 3 // 32 * 17) == bytes(102)
@@ -139,19 +139,19 @@ def test_a_hole_reads_as_zeros_and_has_its_full_size(tmp_path):
 
 
 def test_a_hole_at_the_end_is_in_the_file(tmp_path):
-    found = written(tmp_path, {}, [Tensor("end", (1000,), TensorType.F32)])
+    found = written(tmp_path, {}, [Tensor("end", (1000,), NAMED["f32"])])
     assert found.tensor_data("end", 4000) == bytes(4000)
 
 
 def test_data_of_another_size_than_the_shape_leaves_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match="3 bytes of data, its shape has 4"):
-        write_gguf(tmp_path / "x.gguf", {}, [Tensor("t", (1,), TensorType.F32, [b"abc"])])
+        write_gguf(tmp_path / "x.gguf", {}, [Tensor("t", (1,), NAMED["f32"], [b"abc"])])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_row_that_is_no_multiple_of_the_block_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no multiple"):
-        write_gguf(tmp_path / "x.gguf", {}, [Tensor("t", (33,), TensorType.Q8_0)])
+        write_gguf(tmp_path / "x.gguf", {}, [Tensor("t", (33,), NAMED["q8_0"])])
 
 
 @pytest.mark.parametrize("value", [[], None, {}])
@@ -178,7 +178,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_part(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(SupervisorError, match=r"x\.gguf cannot be written: No space left") as caught:
-        write_gguf(path, {}, [Tensor("t", (2,), TensorType.F32, data())])
+        write_gguf(path, {}, [Tensor("t", (2,), NAMED["f32"], data())])
     assert caught.value.hint
     assert Reader(path.read_bytes()).values == {"old": (7, True)}
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.gguf"]

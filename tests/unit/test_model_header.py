@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from supervisor.model import header
 from supervisor.model.demo import write_demo
-from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType
+from supervisor.model.gguf import KINDS, NAMED, Tensor, Typed, ValueType
 from supervisor.model.gguf_writer import write_gguf
-from supervisor.model.header import KINDS, Array, BrokenHeader, read_header
+from supervisor.model.header import Array, BrokenHeader, read_header
 
 from . import model_files as by_hand
 from .model_files import Bytes, string
@@ -101,7 +101,7 @@ def test_a_long_array_of_numbers_is_not_even_read(tmp_path):
 
 
 def test_tensors_have_name_shape_kind_place_and_size(tmp_path):
-    tensors = [Tensor("a", (64, 3), TensorType.MXFP4), Tensor("b", (3,), TensorType.F32)]
+    tensors = [Tensor("a", (64, 3), NAMED["mxfp4"]), Tensor("b", (3,), NAMED["f32"])]
     data = written(tmp_path, {"k": 1}, tensors)
     found = read_header(Bytes(data))
     first, second = found.tensors
@@ -150,7 +150,7 @@ def test_a_tensor_without_dimensions_is_one_number():
 
 
 def test_missing_data_is_told_in_bytes(tmp_path):
-    whole = written(tmp_path, {"k": 1}, [Tensor("a", (100,), TensorType.F32)])
+    whole = written(tmp_path, {"k": 1}, [Tensor("a", (100,), NAMED["f32"])])
     end = read_header(Bytes(whole)).end
     assert said(whole[: end - 1]) == f"a truncated GGUF: 1 of its {end} bytes are missing"
     assert said(whole[: end - 400]) == f"a truncated GGUF: 400 of its {end} bytes are missing"
@@ -204,7 +204,7 @@ def test_a_key_that_cannot_be_is_named(keys, what):
 
 
 def test_a_header_that_ends_too_early_is_truncated_wherever_it_ends(tmp_path):
-    tensors = [Tensor("t", (4,), TensorType.F32)]
+    tensors = [Tensor("t", (4,), NAMED["f32"])]
     whole = written(tmp_path, {"a": [1, 2], "b": ["x"], "c": True, "d": "text"}, tensors)
     data_offset = read_header(Bytes(whole)).data_offset
     for length in range(4, data_offset):

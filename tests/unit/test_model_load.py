@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import NotFound, PermissionDenied, SupervisorError, VerificationFailed
-from supervisor.model.gguf import Tensor, TensorType
+from supervisor.model.gguf import NAMED, Tensor
 from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.open import open_model
 
@@ -39,7 +39,7 @@ def test_an_architecture_behind_a_vocabulary_is_found(tmp_path):
 
 
 def test_what_is_missing_of_the_data_is_told_in_bytes(tmp_path):
-    path = gguf(tmp_path / "m.gguf", tensors=[Tensor("t", (1000,), TensorType.F32)])
+    path = gguf(tmp_path / "m.gguf", tensors=[Tensor("t", (1000,), NAMED["f32"])])
     size = path.stat().st_size
     os.truncate(path, size - 1234)
     with pytest.raises(

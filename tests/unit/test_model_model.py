@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from supervisor.model.demo import model_values, tensors
-from supervisor.model.gguf import TensorType, ValueType
-from supervisor.model.header import KINDS, Array, TensorInfo
+from supervisor.model.gguf import KINDS, NAMED, ValueType
+from supervisor.model.header import Array, TensorInfo
 from supervisor.model.metadata import Model, Part
 
 from ..fakes.shapes import SHAPES, TOKENS
@@ -23,7 +23,7 @@ def gptoss(size):
         **model_values(shape, "gpt-oss"),
         "tokenizer.ggml.tokens": Array(ValueType.STRING, TOKENS),
     }
-    sizes = [tensor.size_bytes for tensor in tensors(shape, TOKENS, dense=TensorType.Q8_0)]
+    sizes = [tensor.size_bytes for tensor in tensors(shape, TOKENS, dense=NAMED["q8_0"])]
     return model(values, sizes, "gpt-oss")
 
 

@@ -10,8 +10,7 @@ import pytest
 from supervisor.options import meanings
 from supervisor.options.meanings import pinned
 from supervisor.options.option_types import plain_number
-from supervisor.options.parse import parse_arguments
-from supervisor.options.presets import PRESETS
+from supervisor.options.parse import PRESETS, parse_arguments
 from supervisor.options.render import render
 
 from .options_builds import ARTICLE as MEANT

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from supervisor.options.meanings import SECRETS, pinned, understand
 from supervisor.options.option_values import OptionKind, option_kind
-from supervisor.options.parse import normalise, parse_arguments
-from supervisor.options.presets import PRESETS
+from supervisor.options.parse import PRESETS, normalise, parse_arguments
 from supervisor.options.render import render
 
 from .options_builds import era

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "supervisor"
-MOST_MODULES = 375  # that hold code: a package's __init__ is one line
+MOST_MODULES = 365  # that hold code: a package's __init__ is one line
 MOST_LINES = 400
 LONGEST_CHAIN = 14
 MUTABLE = {

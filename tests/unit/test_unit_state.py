@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.service.systemd_unit import PROPERTIES, Shown, shown
+from supervisor.service.systemctl import PROPERTIES, Shown, shown
 
 
 def told(**values):

@@ -18,7 +18,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 GATHER_SECONDS, MANY_SECONDS = 0.01, 0.02
 LEAST = 1.5  # pieces in a gulp: one costs more than without
@@ -138,30 +138,12 @@ class Pace:
             self._hang_up.close()
 
 
-class Epoll(Protocol):
-    """Of the kernel: what of `select.epoll` is needed here."""
-
-    @property
-    def closed(self) -> bool: ...
-
-    def fileno(self) -> int: ...
-
-    def poll(self, timeout: float) -> list[tuple[int, int]]: ...
-
-    def close(self) -> None: ...
-
-
-if sys.platform == "linux":
-
-    def _epoll_of(descriptor: int) -> Epoll:
+def _epoll_of(descriptor: int) -> Any:  # noqa: ANN401 - a `select.epoll`, which other systems do not have
+    if sys.platform == "linux":
         epoll = select.epoll()
         epoll.register(descriptor, select.EPOLLRDHUP)
         return epoll
-
-else:
-
-    def _epoll_of(descriptor: int) -> Epoll:
-        raise NotImplementedError
+    raise NotImplementedError
 
 
 class HangUp:

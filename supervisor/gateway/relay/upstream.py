@@ -191,13 +191,10 @@ class Upstream(asyncio.Protocol):
             self._pace.complete()
             self._pool.part(self)
             return
-        if not (self._may_be_kept(answer) and self._pool.keep(self)):
+        # Not behind a stream: llama-server closes then, whatever it said of keeping it (b11434).
+        if not (answer.keep_alive and self.uses < MOST_USES and self._pool.keep(self)):
             self._transport.close()
         taker.complete(data)
-
-    def _may_be_kept(self, answer: ResponseHead) -> bool:
-        """Not behind a stream: llama-server closes then, whatever it said of keeping it (b11434)."""
-        return answer.keep_alive and self.uses < MOST_USES
 
     def _lose(self, why: str) -> None:
         taker, self._taker = self._taker, None

@@ -84,7 +84,12 @@ def render(
     is_up = _gauge("upstream_metrics_up", "Whether llama-server's own metrics are here.", labels=("server",))
     for (server, _), families in zip(servers, theirs, strict=True):
         is_up.add_metric([server.name], bool(families))
-    ours = [*_of_requests(figures), *_of_profiles(figures), *_of_keys(figures.usage), *_of_daemon(daemon)]
+    ours = [
+        *_of_requests(figures),
+        *_of_profiles(figures.profiles),
+        *_of_keys(figures.usage),
+        *_of_daemon(daemon),
+    ]
     ours += [*_of_servers([server for server, _ in servers], daemon.version), is_up, *_of_devices(devices)]
     ours += _of_peers(figures.peers())
     registry: Any = SimpleNamespace(collect=lambda: [*ours, *_merged(theirs)])  # as much as there has to be
@@ -112,60 +117,53 @@ def _of_requests(figures: RequestFigures) -> Iterator[Metric]:
     yield seconds
 
 
-def _of_profiles(figures: RequestFigures) -> Iterator[Metric]:
-    first = _histogram("time_to_first_token_seconds", "From a streaming request to the first of its answer.")
-    held = _histogram("hold_seconds", "How long requests waited that had to.")
-    room = _histogram("context_wait_seconds", "How long requests waited for room in a shared context.")
-    prompts = _histogram("request_prompt_tokens", "Tokens of a prompt, those cached included.")
-    outputs = _histogram("request_output_tokens", "Tokens of an answer.")
-    speed = _histogram("output_tokens_per_second", "How fast an answer came, without its prompt.")
-    taken = _counter("prompt_tokens", "Tokens of all prompts.", labels=("profile",))
-    cached = _counter("prompt_tokens_cached", "Those of them that were cached.", labels=("profile",))
-    given = _counter("output_tokens", "Tokens of all answers.", labels=("profile",))
-    drafted = _counter("drafted_tokens", "Tokens that drafts proposed.", labels=("profile",))
-    accepted = _counter("drafted_tokens_accepted", "Tokens of drafts that were right.", labels=("profile",))
-    for name, of in tuple(figures.profiles.items()):
-        for family, histogram in (
-            (first, of.first_token),
-            (held, of.held),
-            (room, of.room),
-            (prompts, of.prompts),
-            (outputs, of.outputs),
-            (speed, of.speed),
-        ):
-            _add(family, (name,), histogram)
-        for counter, count in (
-            (taken, of.prompt_tokens),
-            (cached, of.cached_tokens),
-            (given, of.output_tokens),
-            (drafted, of.drafted_tokens),
-            (accepted, of.accepted_tokens),
-        ):
-            counter.add_metric([name], count)
-    yield from (first, held, room, prompts, outputs, speed, taken, cached, given, drafted, accepted)
+_PROFILE_HISTOGRAMS = {
+    "first_token": ("time_to_first_token_seconds", "From a streaming request to the first of its answer."),
+    "held": ("hold_seconds", "How long requests waited that had to."),
+    "room": ("context_wait_seconds", "How long requests waited for room in a shared context."),
+    "prompts": ("request_prompt_tokens", "Tokens of a prompt, those cached included."),
+    "outputs": ("request_output_tokens", "Tokens of an answer."),
+    "speed": ("output_tokens_per_second", "How fast an answer came, without its prompt."),
+}
+_PROFILE_COUNTERS = {
+    "prompt_tokens": ("prompt_tokens", "Tokens of all prompts."),
+    "cached_tokens": ("prompt_tokens_cached", "Those of them that were cached."),
+    "output_tokens": ("output_tokens", "Tokens of all answers."),
+    "drafted_tokens": ("drafted_tokens", "Tokens that drafts proposed."),
+    "accepted_tokens": ("drafted_tokens_accepted", "Tokens of drafts that were right."),
+}
+_KEY_COUNTERS = {
+    "requests": ("key_requests", "Requests of a key to models."),
+    "failed": ("key_requests_failed", "Those of them that got an error."),
+    "uncounted": ("key_requests_uncounted", "Those of them whose tokens are not known."),
+    "seconds": ("key_request_seconds", "How long they took, waiting included."),
+    "prompt_tokens": ("key_prompt_tokens", "Tokens of their prompts."),
+    "cached_tokens": ("key_prompt_tokens_cached", "Those of them that were cached."),
+    "output_tokens": ("key_output_tokens", "Tokens of their answers."),
+}
+
+
+def _of_profiles(profiles: Mapping[str, ProfileFigures]) -> Iterator[Metric]:
+    of_each = tuple(profiles.items())
+    for attribute, (name, what) in _PROFILE_HISTOGRAMS.items():
+        family = _histogram(name, what)
+        for profile, figures in of_each:
+            _add(family, (profile,), getattr(figures, attribute))
+        yield family
+    for attribute, (name, what) in _PROFILE_COUNTERS.items():
+        counter = _counter(name, what, labels=("profile",))
+        for profile, figures in of_each:
+            counter.add_metric([profile], getattr(figures, attribute))
+        yield counter
 
 
 def _of_keys(usage: UsageTally) -> Iterator[Metric]:
-    labels = ("key", "profile")
-    requests = _counter("key_requests", "Requests of a key to models.", labels=labels)
-    failed = _counter("key_requests_failed", "Those of them that got an error.", labels=labels)
-    uncounted = _counter("key_requests_uncounted", "Those of them whose tokens are not known.", labels=labels)
-    seconds = _counter("key_request_seconds", "How long they took, waiting included.", labels=labels)
-    prompts = _counter("key_prompt_tokens", "Tokens of their prompts.", labels=labels)
-    cached = _counter("key_prompt_tokens_cached", "Those of them that were cached.", labels=labels)
-    outputs = _counter("key_output_tokens", "Tokens of their answers.", labels=labels)
-    for place, sums in tuple(usage.since_start.items()):
-        for counter, count in (
-            (requests, sums.requests),
-            (failed, sums.failed),
-            (uncounted, sums.uncounted),
-            (seconds, sums.seconds),
-            (prompts, sums.prompt_tokens),
-            (cached, sums.cached_tokens),
-            (outputs, sums.output_tokens),
-        ):
-            counter.add_metric([place.key, place.model], count)
-    yield from (requests, failed, uncounted, seconds, prompts, cached, outputs)
+    of_each = tuple(usage.since_start.items())
+    for attribute, (name, what) in _KEY_COUNTERS.items():
+        counter = _counter(name, what, labels=("key", "profile"))
+        for place, sums in of_each:
+            counter.add_metric([place.key, place.model], getattr(sums, attribute))
+        yield counter
 
 
 def _of_daemon(daemon: DaemonFigures) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from ..api.routes import WORK
@@ -56,13 +56,8 @@ class UsageSums:
         self.seconds += request.seconds
 
     def add(self, other: UsageSums) -> None:
-        self.requests += other.requests
-        self.failed += other.failed
-        self.uncounted += other.uncounted
-        self.prompt_tokens += other.prompt_tokens
-        self.cached_tokens += other.cached_tokens
-        self.output_tokens += other.output_tokens
-        self.seconds += other.seconds
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
     @property
     def tokens(self) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..hardware import Gpu
 from ..machine import Machine
-from ..sensors import ASLEEP, DeviceReading, explained
+from ..sensors import ASLEEP, OF_GPUS, DeviceReading, explained
 from . import hwmon, pci
 from .gpu_report import GpuReport
 from .tool_output import pci_address, whole
@@ -149,7 +149,4 @@ def reading(machine: Machine, gpu: Gpu) -> DeviceReading:
         clock_mhz=None if hertz is None else hertz // 1_000_000,
     )
     note = "The power is that of the whole chip." if gpu.integrated and found.power_watts is not None else ""
-    return explained(found, gpu.driver or "No driver", _EXPECTED, note)
-
-
-_EXPECTED = ("load_percent", "temperature_c", "power_watts", "memory_used_bytes", "clock_mhz")
+    return explained(found, gpu.driver or "No driver", OF_GPUS, note)

@@ -11,7 +11,7 @@ from typing import Any
 from ..conditions import Conditions, PowerMode
 from ..hardware import Cpu, Gpu, Hardware, PcieLink
 from ..machine import Machine
-from ..sensors import DeviceReading, explained
+from ..sensors import OF_GPUS, DeviceReading, explained
 from .processor import OtherProcessor
 from .tool_output import ToolAnswer, ask, document, items, number, text
 
@@ -225,5 +225,4 @@ def gpu_reading(entry: str) -> DeviceReading:
         load_percent=number(figures.get("Device Utilization %")),
         memory_used_bytes=number(figures.get("In use system memory")),
     )
-    expected = ("load_percent", "memory_used_bytes", "temperature_c", "power_watts", "clock_mhz")
-    return explained(found, "macOS", expected)
+    return explained(found, "macOS", OF_GPUS)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..hardware import Gpu
 from ..machine import Machine
-from ..sensors import ASLEEP, CounterRates, DeviceReading, explained
+from ..sensors import ASLEEP, OF_GPUS, CounterRates, DeviceReading, explained
 from . import hwmon, pci
 from .gpu_report import GpuReport
 from .tool_output import whole
@@ -65,7 +65,6 @@ def _local(machine: Machine, address: str) -> int | None:
     return next((size for size in found if size), None)
 
 
-_EXPECTED = ("load_percent", "temperature_c", "power_watts", "memory_used_bytes", "clock_mhz")
 _CLOCKS = (
     "tile0/gt0/freq0/act_freq",  # xe
     "drm/{card}/gt/gt0/rps_act_freq_mhz",  # i915
@@ -89,7 +88,7 @@ def reading(machine: Machine, gpu: Gpu, rates: CounterRates, now: float) -> Devi
         power_limit_watts=hwmon.watts(machine, sensors, "power1_max", "power2_max") or None,  # 0: none is set
         clock_mhz=_clock(machine, gpu.pci),
     )
-    return explained(found, gpu.driver or "No driver", _EXPECTED)
+    return explained(found, gpu.driver or "No driver", OF_GPUS)
 
 
 def _clock(machine: Machine, address: str) -> int | None:

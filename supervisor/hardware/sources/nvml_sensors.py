@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from ..sensors import DeviceReading, explained
+from ..sensors import OF_GPUS, DeviceReading, explained
 from . import nvml
 from .tool_output import pci_address, whole
 
@@ -26,7 +26,6 @@ BEGIN_SECONDS = 20.0  # more for the first: without persistence mode, the driver
 AGAIN_SECONDS = 60.0  # after a failure
 PROGRAM = (sys.executable, "-I", "-S", str(Path(nvml.__file__)), "--follow")
 _HANGS = "NVIDIA's driver does not answer."
-_EXPECTED = ("load_percent", "temperature_c", "power_watts", "memory_used_bytes", "clock_mhz")
 
 
 class NvmlSensors:
@@ -146,4 +145,4 @@ def reading_in(line: str) -> DeviceReading:
         fan_percent=whole(cells["fan.speed"]),
         clock_mhz=whole(cells["clocks.gr"]),
     )
-    return explained(found, "NVIDIA's driver", _EXPECTED)
+    return explained(found, "NVIDIA's driver", OF_GPUS)
