@@ -13,20 +13,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Protocol
 
-from ..errors import DoesNotFit, StartFailed
+from ..errors import DoesNotFit
 from ..home.event_log import about
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..profile.definition import GatewaySettings
 from ..server.instance import Instance
 from ..server.lifecycle import OF_MEMORY
-from ..server.lifecycle_table import ABSENT, SERVING, State
+from ..server.lifecycle_table import ABSENT, LEAVING, SERVING, State
 from ..server.outcome import Outcome
 from .decisions import BYTES_OF_ONE_USER as ONE_USER
 from .decisions import Asked, Awaited, Beside, Decision, Evict, NoRoom, Resident, UsableMemory, WaitFor
-from .demand import Demand
+from .demand import ClientDemand, Demand, LoadTimes
 from .residency import decide_all, one_more
 
 log = logging.getLogger(__name__)
@@ -34,43 +33,31 @@ log = logging.getLogger(__name__)
 MEASURE_SECONDS = 10.0  # between two looks at how much memory is free, while a load waits
 PAUSE_SECONDS = 0.05  # and at least: what is due may have to wait for something else all the same
 LOOK_SECONDS = 1.0  # at most, between two looks at a situation that must change before a load
-_LEAVING = {State.DRAINING, State.STOPPING, State.KILLING}
-
-
 _MODELS = "models"
 """Counted as if it were one more memory, of which each model takes 1: `GatewaySettings.max_loaded`."""
 _MANY = 1000
 
 
-class ClientDemand(Protocol):
-    """What clients want, as the gateway knows it; times are the loop's."""
-
-    def is_busy(self, name: str) -> bool:
-        """Whether this server answers requests, or has some that wait for a place there."""
-
-    def waiting_since(self, profile: str) -> float | None:
-        """When the first request arrived that waits for this profile."""
-
-    def offer_of(self, profile: str) -> Offer | None:
-        """On what terms this profile is served."""
-
-    @property
-    def settings(self) -> GatewaySettings: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _PendingLoad:
-    """One load that waits for its memory."""
+    """One load that waits for its memory, or has it and is not decided.  ``over``: why it is not to begin."""
 
     instance: Instance
     plan: LaunchPlan
     by_request: bool
     alone: bool
     evicts: bool
+    over: str = ""
 
     @property
     def name(self) -> str:
         return self.plan.profile
+
+    def superseded(self) -> asyncio.Future[Outcome]:
+        """In place of what it would come to."""
+        decided: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        decided.set_result(Outcome("superseded", self.over, "", self.name, self.plan.digest))
+        return decided
 
 
 class Admission:
@@ -84,11 +71,10 @@ class Admission:
         self._waiting: list[_PendingLoad] = []
         self._awaited: dict[str, WaitFor] = {}  # by profile, as decided last
         self._changed = asyncio.Event()
-        self._admitted: dict[str, LaunchPlan] = {}  # by server: what was let in and is not under way yet
-        self._loads: dict[str, float] = {}  # by server: when the load under way began
-        self._ready: dict[str, float] = {}  # by server: since when it serves
+        self._admitted: dict[str, _PendingLoad] = {}  # by server: what was let in and is not decided yet
+        self._end = ""  # why nothing begins any more
+        self._times = LoadTimes()
         self._present: set[str] = set()  # servers that hold memory, by name
-        self._load_seconds: dict[str, float] = {}  # by profile: what the last load took
         self._evictions: dict[str, str] = {}  # by server: for which profile it was unloaded last
 
     def changed(self, instance: Instance | None = None) -> None:
@@ -103,18 +89,15 @@ class Admission:
         self._demand.note(profile, self._now)
 
     def _keep_times(self, instance: Instance) -> None:
-        name, state, now = instance.name, instance.server.state, asyncio.get_running_loop().time()
+        name, state = instance.name, instance.server.state
         if state is State.STARTING:
             self._evictions.pop(name, None)
             if instance.server.survivor is None:  # else it is loaded already
-                self._loads.setdefault(name, now)
+                self._times.begin(name, self._now)
         elif state in SERVING:
-            self._ready.setdefault(name, now)
-            if (began := self._loads.pop(name, None)) is not None:
-                self._load_seconds[instance.profile] = now - began
+            self._times.serve(name, instance.profile, self._now)
         else:
-            self._loads.pop(name, None)
-            self._ready.pop(name, None)
+            self._times.forget(name)
         if state not in ABSENT:
             self._present.add(name)
         elif name in self._present:
@@ -136,10 +119,11 @@ class Admission:
         ``evicts``.
 
         A load that a person asks for does not wait for models in use to become free.  One that dies of memory
-        all the same takes one more idle model away, once.  Raises DoesNotFit where there is no room beside
-        what is pinned, and StartFailed where no request waits for it any more.
+        all the same takes one more idle model away, once.  It is superseded where no request waits for it any
+        more, and where somebody calls `give_up`.  Raises DoesNotFit where there is no room beside what is
+        pinned.
         """
-        asking = _PendingLoad(instance, plan, by_request=by_request, alone=alone, evicts=evicts)
+        asking = _PendingLoad(instance, plan, by_request, alone, evicts, self._end)
         unloaded = await self._make_room(asking)
         decided = await self._begin(asking, begin, unloaded)
         return asyncio.ensure_future(self._insist(asking, begin, decided))
@@ -147,18 +131,39 @@ class Admission:
     async def _begin(
         self, asking: _PendingLoad, begin: Callable[[], asyncio.Future[Outcome]], unloaded: Sequence[Instance]
     ) -> asyncio.Future[Outcome]:
-        """It has been admitted."""
-        instance = asking.instance
+        """It has been admitted, or is over."""
         try:
             for each in unloaded:
                 await each.server.released(asking.plan)
-            instance.placement = _in_words(self._residents(asking), unloaded)
-            decided = begin()
+            if not asking.over:
+                asking.instance.placement = _in_words(self._residents(asking), unloaded)
+            decided = asking.superseded() if asking.over else begin()
         except BaseException:
-            del self._admitted[instance.name]
+            self._let_out(asking)
             raise
-        decided.add_done_callback(lambda _: self._admitted.pop(instance.name, None))
+        decided.add_done_callback(lambda _: self._let_out(asking))
         return decided
+
+    def _let_out(self, asking: _PendingLoad) -> None:
+        if self._admitted.get(asking.instance.name) is asking:
+            del self._admitted[asking.instance.name]
+
+    def give_up(
+        self, why: str, instance: Instance | None = None, *, by_person: bool = True, by_request: bool = True
+    ) -> None:
+        """
+        Loads of this server, or of all, that have not begun are superseded: something else was asked for
+        meanwhile.  ``by_person`` and ``by_request`` are which of them.
+        """
+        for each in (*self._waiting, *self._admitted.values()):
+            if instance in {None, each.instance} and (by_request if each.by_request else by_person):
+                each.over = why
+        self.changed()
+
+    def end(self, why: str) -> None:
+        """The same, and for all that come from now on."""
+        self._end = why
+        self.give_up(why)
 
     async def _insist(
         self,
@@ -171,29 +176,32 @@ class Admission:
         insists = died_of_memory and asking.evicts and not asking.plan.is_trial
         if outcome.result not in {"failed", "rolled back"} or not insists:
             return outcome
-        victim = one_more(
-            self._asked(asking), self._residents(asking), self._usable, self._demand, now=self._now
-        )
+        asked, there = self._asked(asking), self._residents(asking)
+        victim = one_more(asked, there, self._usable, self._demand, now=self._now)
         if victim is None:
             return outcome
         log.warning(
             "%s ran out of memory while it loaded: once more without %s", asking.name, victim.names[0]
         )
-        self._admitted[asking.instance.name] = asking.plan
+        asking.plan = replace(asking.plan, needs={})  # not known: who is evicted waits until it is loaded
+        self._admitted[asking.instance.name] = asking
         unloaded = await self._evict(victim.names, asking.name)
         return await (await self._begin(asking, begin, unloaded))
 
     async def _make_room(self, asking: _PendingLoad) -> list[Instance]:
-        """What was unloaded; the plan counts as admitted from the moment of the decision on."""
+        """What was unloaded; it counts as admitted from the moment of the decision on, unless it is over."""
         unloaded: list[Instance] = []
         measured_at = -inf
         self._waiting.append(asking)
         try:
-            while self._residents(asking):
+            while self._residents(asking) and not asking.over:
                 if self._now - measured_at >= MEASURE_SECONDS:
                     await self._measure(asking)
                     measured_at = self._now
                     continue  # time has passed
+                if asking.by_request and self._waiting_since(asking.name) is None:
+                    asking.over = "no request waits for it any more"
+                    continue
                 match self._decision(asking):
                     case Beside():
                         break
@@ -210,25 +218,24 @@ class Admission:
         finally:
             self._waiting.remove(asking)
             self._awaited.pop(asking.name, None)
-        self._admitted[asking.instance.name] = asking.plan
+        if not asking.over:
+            self._admitted[asking.instance.name] = asking
         return unloaded
 
     def _decision(self, asking: _PendingLoad) -> Decision:
-        if asking.by_request and self._waiting_since(asking.name) is None:
-            raise StartFailed(f"Nobody waits for {asking.name} any more.")
         residents = self._residents(asking)
         if not asking.evicts:
             residents = [replace(each, pinned=True) for each in residents]
-        waiting = [each for each in self._waiting if not each.by_request or self._waiting_since(each.name)]
-        decisions = decide_all(
-            [self._asked(each) for each in waiting],
-            residents,
-            self._usable,
-            self._demand,
-            self._settings,
-            now=self._now,
-        )
-        return decisions[asking.name]
+        waiting = [
+            self._asked(each)
+            for each in self._waiting
+            if each is asking
+            or each.name != asking.name  # another load of the same does not hold up this one
+            if not each.by_request or self._waiting_since(each.name) is not None
+        ]
+        return decide_all(waiting, residents, self._usable, self._demand, self._settings, now=self._now)[
+            asking.name
+        ]
 
     @property
     def awaited(self) -> list[Awaited]:
@@ -244,21 +251,15 @@ class Admission:
         ]
 
     def _in_use(self, profile: str) -> str:
-        """Why a model does not make way at once."""
         found = next((each for each in self._fleet if each.profile == profile), None)
-        if found is None:
-            return profile
-        answers, state = found.under_way(), found.server.state
-        if answers:
-            return f"{profile}, which answers {answers} request{'' if answers == 1 else 's'}"
-        if state in _LEAVING:
-            return f"{profile}, which is being unloaded"
-        return f"{profile}, which {'must not be unloaded yet' if state in SERVING else 'is being loaded'}"
+        return profile if found is None else f"{profile}, which {found.why_there}"
 
     def held_plan(self, instance: Instance) -> LaunchPlan | None:
         """The plan that has memory in this server, or was let in; None for one that is not loaded."""
         is_there = instance.server.state not in ABSENT
-        return self._admitted.get(instance.name) or (instance.server.plan if is_there else None)
+        if (let_in := self._admitted.get(instance.name)) is not None:
+            return let_in.plan
+        return instance.server.plan if is_there else None
 
     def _drain_seconds(self, profiles: Collection[str]) -> float:
         """How long their requests under way may go on."""
@@ -276,6 +277,9 @@ class Admission:
         )
         self._demand.note_eviction(self._now)
         self._evictions |= dict.fromkeys((each.name for each in victims), profile)
+        for each in victims:
+            if (let_in := self._admitted.pop(each.name, None)) is not None:
+                let_in.over = f"superseded by a load of {profile}"  # if it has not begun
         await asyncio.gather(*(each.server.sleep() for each in victims))
         for each in victims:
             each.placement = f"unloaded for {profile}"
@@ -335,12 +339,12 @@ class Admission:
         return Resident(
             plan.profile,
             self._limited(server.memory.needed_bytes(plan)),
-            "leaving" if server.state in _LEAVING else "ready" if server.state in SERVING else "loading",
+            "leaving" if server.state in LEAVING else "ready" if server.state in SERVING else "loading",
             is_busy=clients is not None and clients.is_busy(name),
             pinned=self.is_pinned(instance),
             priority=self._priority(plan.profile),
-            since=self._ready.get(name, self._now),
-            load_seconds=self._load_seconds.get(plan.profile),
+            since=self._times.ready.get(name, self._now),
+            load_seconds=self._times.seconds.get(plan.profile),
             waited_since=self._waiting_since(plan.profile),
         )
 

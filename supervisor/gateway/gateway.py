@@ -214,8 +214,6 @@ class Gateway:
 
     def loaded(self, profile: str, why: str) -> None:
         """A load that a request caused is over; ``why`` is "" where it came about."""
-        if not why and self.backends.having(profile) is None:
-            why = "another profile was asked for meanwhile"
         self._models.load_ended(profile, why)
         self._act(self._scheduler.loaded(profile, why, self.loop.time()))
 

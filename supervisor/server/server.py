@@ -171,9 +171,9 @@ class Server:
         self.survivor = survivor
         return self._inbox.ask(Start(plan, self._next_id(), runs=True))
 
-    def reload(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
-        """The same, but a plan that would launch the very same process only changes the policies."""
-        return self._inbox.ask(Reload(plan, self._next_id()))
+    def reload(self, plan: LaunchPlan, *, loads: bool = False) -> asyncio.Future[Outcome]:
+        """See `Reload`."""
+        return self._inbox.ask(Reload(plan, self._next_id(), loads))
 
     def stop(self, *, now: bool = False) -> asyncio.Future[Outcome]:
         """Stop what runs; done when it is gone, or has outlived its KILL."""
@@ -394,7 +394,7 @@ class Server:
         for under_way in (self._timer, self._preflight, self._blaming):
             if under_way:
                 under_way.cancel()
-        self.workers.stop()
-        if self._watcher:
-            self._watcher.stop()
+        for watching in filter(None, (self.workers, self._watcher)):
+            watching.stop()
         self.memory.close()
+        self._inbox.close()
