@@ -11,8 +11,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Any
 
 from ..errors import DoesNotFit
 from ..home.event_log import about
@@ -40,24 +41,23 @@ _MANY = 1000
 
 @dataclass(slots=True, eq=False)
 class _PendingLoad:
-    """One load that waits for its memory, or has it and is not decided.  ``over``: why it is not to begin."""
+    """A load that waits for memory, or has it and is not decided; one that is ``over`` never begins."""
 
     instance: Instance
     plan: LaunchPlan
     by_request: bool
     alone: bool
     evicts: bool
-    over: str = ""
+    over: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def name(self) -> str:
         return self.plan.profile
 
-    def superseded(self) -> asyncio.Future[Outcome]:
-        """In place of what it would come to."""
-        decided: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        decided.set_result(Outcome("superseded", self.over, "", self.name, self.plan.digest))
-        return decided
+    def give_up(self, why: str) -> None:
+        """It is superseded, unless it has begun."""
+        if not self.over.done():
+            self.over.set_result(Outcome("superseded", why, "", self.name, self.plan.digest))
 
 
 class Admission:
@@ -123,7 +123,9 @@ class Admission:
         more, and where somebody calls `give_up`.  Raises DoesNotFit where there is no room beside what is
         pinned.
         """
-        asking = _PendingLoad(instance, plan, by_request, alone, evicts, self._end)
+        asking = _PendingLoad(instance, plan, by_request, alone, evicts)
+        if self._end:
+            asking.give_up(self._end)
         unloaded = await self._make_room(asking)
         decided = await self._begin(asking, begin, unloaded)
         return asyncio.ensure_future(self._insist(asking, begin, decided))
@@ -135,9 +137,11 @@ class Admission:
         try:
             for each in unloaded:
                 await each.server.released(asking.plan)
-            if not asking.over:
-                asking.instance.placement = _in_words(self._residents(asking), unloaded)
-            decided = asking.superseded() if asking.over else begin()
+            if asking.over.done():
+                self._let_out(asking)
+                return asking.over
+            asking.instance.placement = _in_words(self._residents(asking), unloaded)
+            decided = begin()
         except BaseException:
             self._let_out(asking)
             raise
@@ -157,7 +161,7 @@ class Admission:
         """
         for each in (*self._waiting, *self._admitted.values()):
             if instance in {None, each.instance} and (by_request if each.by_request else by_person):
-                each.over = why
+                each.give_up(why)
         self.changed()
 
     def end(self, why: str) -> None:
@@ -180,12 +184,11 @@ class Admission:
         victim = one_more(asked, there, self._usable, self._demand, now=self._now)
         if victim is None:
             return outcome
-        log.warning(
-            "%s ran out of memory while it loaded: once more without %s", asking.name, victim.names[0]
-        )
+        words = "%s ran out of memory while it loaded: once more without %s"
+        log.warning(words, asking.name, victim.names[0])
         asking.plan = replace(asking.plan, needs={})  # not known: who is evicted waits until it is loaded
         self._admitted[asking.instance.name] = asking
-        unloaded = await self._evict(victim.names, asking.name)
+        unloaded = await self._evict(victim.names, asking)
         return await (await self._begin(asking, begin, unloaded))
 
     async def _make_room(self, asking: _PendingLoad) -> list[Instance]:
@@ -194,20 +197,20 @@ class Admission:
         measured_at = -inf
         self._waiting.append(asking)
         try:
-            while self._residents(asking) and not asking.over:
+            while self._residents(asking) and not asking.over.done():
                 if self._now - measured_at >= MEASURE_SECONDS:
                     await self._measure(asking)
                     measured_at = self._now
                     continue  # time has passed
                 if asking.by_request and self._waiting_since(asking.name) is None:
-                    asking.over = "no request waits for it any more"
-                    continue
+                    asking.give_up("no request waits for it any more")
+                    break
                 match self._decision(asking):
                     case Beside():
                         break
                     case Evict(names):
                         self._awaited[asking.name] = WaitFor(names, self._now + self._drain_seconds(names))
-                        unloaded += await self._evict(names, asking.name)
+                        unloaded += await self._evict(names, asking)
                     case WaitFor(_, until) as awaited:
                         self._awaited[asking.name] = awaited
                         await self._until(until)
@@ -218,7 +221,7 @@ class Admission:
         finally:
             self._waiting.remove(asking)
             self._awaited.pop(asking.name, None)
-        if not asking.over:
+        if not asking.over.done():
             self._admitted[asking.instance.name] = asking
         return unloaded
 
@@ -233,9 +236,8 @@ class Admission:
             or each.name != asking.name  # another load of the same does not hold up this one
             if not each.by_request or self._waiting_since(each.name) is not None
         ]
-        return decide_all(waiting, residents, self._usable, self._demand, self._settings, now=self._now)[
-            asking.name
-        ]
+        settings, now = self._settings, self._now
+        return decide_all(waiting, residents, self._usable, self._demand, settings, now=now)[asking.name]
 
     @property
     def awaited(self) -> list[Awaited]:
@@ -266,21 +268,19 @@ class Admission:
         held = (self.held_plan(each) for each in self._fleet)
         return max((plan.drain_seconds for plan in held if plan and plan.profile in profiles), default=0.0)
 
-    async def _evict(self, names: tuple[str, ...], profile: str) -> list[Instance]:
-        """Unload them, after their requests under way."""
+    async def _evict(self, names: tuple[str, ...], asking: _PendingLoad) -> list[Instance]:
+        """Unload them, after their requests under way; comes back before if nothing comes of this load."""
+        profile = asking.name
         victims = [each for each in self._fleet if (held := self.held_plan(each)) and held.profile in names]
-        log.info(
-            "unloading %s for %s",
-            ", ".join(names),
-            profile,
-            extra=about("eviction", profiles=list(names), profile=profile),
-        )
+        fields = about("eviction", profiles=list(names), profile=profile)
+        log.info("unloading %s for %s", ", ".join(names), profile, extra=fields)
         self._demand.note_eviction(self._now)
         self._evictions |= dict.fromkeys((each.name for each in victims), profile)
         for each in victims:
             if (let_in := self._admitted.pop(each.name, None)) is not None:
-                let_in.over = f"superseded by a load of {profile}"  # if it has not begun
-        await asyncio.gather(*(each.server.sleep() for each in victims))
+                let_in.give_up(f"superseded by a load of {profile}")
+        gone: asyncio.Future[Any] = asyncio.gather(*(each.server.sleep() for each in victims))
+        await asyncio.wait([gone, asking.over], return_when=asyncio.FIRST_COMPLETED)
         for each in victims:
             each.placement = f"unloaded for {profile}"
         return victims

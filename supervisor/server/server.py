@@ -198,8 +198,7 @@ class Server:
 
     def drained(self) -> None:
         """No request is being answered any more."""
-        if self.state is State.DRAINING:
-            self._inbox.put(Drained(self.launch))
+        self._inbox.put(Drained(self.launch))
 
     def settled(self) -> asyncio.Future[Outcome]:
         """The outcome of the request under way, or of the last one."""
@@ -394,7 +393,8 @@ class Server:
         for under_way in (self._timer, self._preflight, self._blaming):
             if under_way:
                 under_way.cancel()
-        for watching in filter(None, (self.workers, self._watcher)):
-            watching.stop()
+        self.workers.stop()
+        if self._watcher:
+            self._watcher.stop()
         self.memory.close()
         self._inbox.close()
