@@ -21,7 +21,7 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, serves_clients
 from ..progress import iso
 from ..server.instance import Instance
-from ..server.lifecycle_table import State
+from ..server.lifecycle_table import LEAVING, State
 from ..server.outcome import Outcome
 from ..server.server import Server
 from ..server.survivors import Survivors
@@ -95,14 +95,21 @@ class Loads:
         begin = partial(server.reload if reload else server.start, plan)
         if _runs(server, plan) or (reload and server.state is State.SLEEPING):  # it takes no more memory
             return begin()
-        for each in self._fleet():
-            if each is main or plan.profile in {each.profile, each.name}:
-                self.admission.give_up(f"superseded by a start of {plan.profile}", each, by_request=False)
-            if each is not main and each.profile == plan.profile:
-                is_gone = await self._fleet().drop(each)  # the main server takes it over
-                if is_gone and (gateway := self._gateway()) is not None:
-                    gateway.gone(each.name)
+        why = f"superseded by a start of {plan.profile}"
+        self.admission.give_up(why, main, plan.profile)
+        while others := [
+            each for each in self._fleet() if each is not main and self._has(each, plan.profile)
+        ]:
+            is_gone = await self._fleet().drop(others[0])  # the main server takes it over
+            if is_gone and (gateway := self._gateway()) is not None:
+                gateway.gone(others[0].name)
+        self.admission.give_up(why, main, plan.profile)  # what came meanwhile
         return self._taken_over(main, plan) or await self.admission.launch(main, plan, begin)
+
+    def _has(self, instance: Instance, profile: str) -> bool:
+        """Whether it has this profile, or a load of it was let in there."""
+        held = self.admission.held_plan(instance)
+        return profile in {instance.profile, held.profile if held else ""}
 
     async def run_beside(
         self,
@@ -170,7 +177,7 @@ class Loads:
         server, plan = instance.server, instance.server.plan
         if (gateway := self._gateway()) is not None:
             gateway.uses.touch(instance.name)
-        if plan is None or not (alone or server.state is State.SLEEPING):
+        if plan is None or not (alone or server.state in LEAVING | {State.SLEEPING}):
             return server.wake()
         return await self.admission.launch(
             instance, plan, server.wake, by_request=by_request, alone=alone, evicts=evicts

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..server.outcome import Outcome
 from .decisions import BYTES_OF_ONE_USER as ONE_USER
 from .decisions import Asked, Awaited, Beside, Decision, Evict, NoRoom, Resident, UsableMemory, WaitFor
 from .demand import ClientDemand, Demand, LoadTimes
+from .pending_load import PendingLoad, one_of_each
 from .residency import decide_all, one_more
 
 log = logging.getLogger(__name__)
@@ -38,26 +39,7 @@ _MODELS = "models"
 """Counted as if it were one more memory, of which each model takes 1: `GatewaySettings.max_loaded`."""
 _MANY = 1000
 
-
-@dataclass(slots=True, eq=False)
-class _PendingLoad:
-    """A load that waits for memory, or has it and is not decided; one that is ``over`` never begins."""
-
-    instance: Instance
-    plan: LaunchPlan
-    by_request: bool
-    alone: bool
-    evicts: bool
-    over: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    @property
-    def name(self) -> str:
-        return self.plan.profile
-
-    def give_up(self, why: str) -> None:
-        """It is superseded, unless it has begun."""
-        if not self.over.done():
-            self.over.set_result(Outcome("superseded", why, "", self.name, self.plan.digest))
+_Load = PendingLoad[Instance]
 
 
 class Admission:
@@ -68,10 +50,10 @@ class Admission:
         self._clients = clients
         self._demand = Demand()
         self._usable = UsableMemory({})
-        self._waiting: list[_PendingLoad] = []
+        self._waiting: list[_Load] = []
         self._awaited: dict[str, WaitFor] = {}  # by profile, as decided last
         self._changed = asyncio.Event()
-        self._admitted: dict[str, _PendingLoad] = {}  # by server: what was let in and is not decided yet
+        self._admitted: dict[str, _Load] = {}  # by server: what was let in and is not decided yet
         self._end = ""  # why nothing begins any more
         self._times = LoadTimes()
         self._present: set[str] = set()  # servers that hold memory, by name
@@ -123,7 +105,7 @@ class Admission:
         more, and where somebody calls `give_up`.  Raises DoesNotFit where there is no room beside what is
         pinned.
         """
-        asking = _PendingLoad(instance, plan, by_request, alone, evicts)
+        asking = _Load(instance, plan, by_request, alone, evicts)
         if self._end:
             asking.give_up(self._end)
         unloaded = await self._make_room(asking)
@@ -131,7 +113,7 @@ class Admission:
         return asyncio.ensure_future(self._insist(asking, begin, decided))
 
     async def _begin(
-        self, asking: _PendingLoad, begin: Callable[[], asyncio.Future[Outcome]], unloaded: Sequence[Instance]
+        self, asking: _Load, begin: Callable[[], asyncio.Future[Outcome]], unloaded: Sequence[Instance]
     ) -> asyncio.Future[Outcome]:
         """It has been admitted, or is over."""
         try:
@@ -148,21 +130,32 @@ class Admission:
         decided.add_done_callback(lambda _: self._let_out(asking))
         return decided
 
-    def _let_out(self, asking: _PendingLoad) -> None:
+    def _let_out(self, asking: _Load) -> None:
         if self._admitted.get(asking.instance.name) is asking:
             del self._admitted[asking.instance.name]
 
     def give_up(
-        self, why: str, instance: Instance | None = None, *, by_person: bool = True, by_request: bool = True
+        self,
+        why: str,
+        instance: Instance | None = None,
+        profile: str | None = None,
+        *,
+        by_person: bool = True,
+        by_request: bool = True,
     ) -> None:
         """
-        Loads of this server, or of all, that have not begun are superseded: something else was asked for
-        meanwhile.  ``by_person`` and ``by_request`` are which of them.
+        Loads in this server or of this profile, or all, that have not begun are superseded: something else
+        was asked for meanwhile.  ``by_person`` and ``by_request`` are which of them.
         """
-        for each in (*self._waiting, *self._admitted.values()):
-            if instance in {None, each.instance} and (by_request if each.by_request else by_person):
+        for each in self._undecided:
+            is_meant = instance in {None, each.instance} or each.name == profile
+            if is_meant and (by_request if each.by_request else by_person):
                 each.give_up(why)
         self.changed()
+
+    @property
+    def _undecided(self) -> list[_Load]:
+        return [*self._waiting, *self._admitted.values()]
 
     def end(self, why: str) -> None:
         """The same, and for all that come from now on."""
@@ -171,7 +164,7 @@ class Admission:
 
     async def _insist(
         self,
-        asking: _PendingLoad,
+        asking: _Load,
         begin: Callable[[], asyncio.Future[Outcome]],
         decided: asyncio.Future[Outcome],
     ) -> Outcome:
@@ -191,20 +184,17 @@ class Admission:
         unloaded = await self._evict(victim.names, asking)
         return await (await self._begin(asking, begin, unloaded))
 
-    async def _make_room(self, asking: _PendingLoad) -> list[Instance]:
+    async def _make_room(self, asking: _Load) -> list[Instance]:
         """What was unloaded; it counts as admitted from the moment of the decision on, unless it is over."""
         unloaded: list[Instance] = []
         measured_at = -inf
         self._waiting.append(asking)
         try:
-            while self._residents(asking) and not asking.over.done():
+            while (self._residents(asking) or self._undecided != [asking]) and not asking.over.done():
                 if self._now - measured_at >= MEASURE_SECONDS:
                     await self._measure(asking)
                     measured_at = self._now
                     continue  # time has passed
-                if asking.by_request and self._waiting_since(asking.name) is None:
-                    asking.give_up("no request waits for it any more")
-                    break
                 match self._decision(asking):
                     case Beside():
                         break
@@ -221,21 +211,23 @@ class Admission:
         finally:
             self._waiting.remove(asking)
             self._awaited.pop(asking.name, None)
+        if asking.by_request and (there := asking.instance.profile) not in {"", asking.name}:
+            asking.give_up(f"superseded by a start of {there}")
         if not asking.over.done():
             self._admitted[asking.instance.name] = asking
         return unloaded
 
-    def _decision(self, asking: _PendingLoad) -> Decision:
+    def _decision(self, asking: _Load) -> Decision:
+        if asking.by_request and self._waiting_since(asking.name) is None:
+            asking.give_up("no request waits for it any more")
+            return Beside()
+        if asking.waits_for_a_person(self._undecided):
+            return WaitFor((asking.name,), None)
         residents = self._residents(asking)
         if not asking.evicts:
             residents = [replace(each, pinned=True) for each in residents]
-        waiting = [
-            self._asked(each)
-            for each in self._waiting
-            if each is asking
-            or each.name != asking.name  # another load of the same does not hold up this one
-            if not each.by_request or self._waiting_since(each.name) is not None
-        ]
+        each = one_of_each(self._waiting, lambda name: self._waiting_since(name) is not None)
+        waiting = map(self._asked, (each | {asking.name: asking}).values())
         settings, now = self._settings, self._now
         return decide_all(waiting, residents, self._usable, self._demand, settings, now=now)[asking.name]
 
@@ -268,7 +260,7 @@ class Admission:
         held = (self.held_plan(each) for each in self._fleet)
         return max((plan.drain_seconds for plan in held if plan and plan.profile in profiles), default=0.0)
 
-    async def _evict(self, names: tuple[str, ...], asking: _PendingLoad) -> list[Instance]:
+    async def _evict(self, names: tuple[str, ...], asking: _Load) -> list[Instance]:
         """Unload them, after their requests under way; comes back before if nothing comes of this load."""
         profile = asking.name
         victims = [each for each in self._fleet if (held := self.held_plan(each)) and held.profile in names]
@@ -296,7 +288,7 @@ class Admission:
 
     async def foresee(self, instance: Instance, plan: LaunchPlan) -> Decision:
         """What would be decided now about a person's load of this plan in this server."""
-        asking = _PendingLoad(instance, plan, by_request=False, alone=False, evicts=True)
+        asking = _Load(instance, plan, by_request=False, alone=False, evicts=True)
         if not self._residents(asking):
             return Beside()
         await self._measure(asking)
@@ -321,12 +313,12 @@ class Admission:
         clients = self._clients()
         return clients.waiting_since(profile) if clients else None
 
-    def _asked(self, asking: _PendingLoad) -> Asked:
+    def _asked(self, asking: _Load) -> Asked:
         since = self._waiting_since(asking.name) if asking.by_request else None
         needs = self._limited(asking.plan.needs)
         return Asked(asking.name, needs, since, self._priority(asking.name), asking.alone)
 
-    def _residents(self, asking: _PendingLoad) -> list[Resident]:
+    def _residents(self, asking: _Load) -> list[Resident]:
         """All others that hold memory, or were let in."""
         return [
             self._resident(each, plan)
@@ -373,7 +365,7 @@ class Admission:
         clients = self._clients()
         return clients.offer_of(profile) if clients else None
 
-    async def _measure(self, asking: _PendingLoad) -> None:
+    async def _measure(self, asking: _Load) -> None:
         """
         What of each memory all our servers together may take: what is free now, and what they hold.  A memory
         of which nobody can tell is left out; that of a worker has room for one model, however large.

@@ -193,7 +193,7 @@ class Gateway:
     def gone(self, name: str) -> None:
         """Forget a server that was stopped."""
         self.backends.remove(name)
-        del self.uses[name]
+        self.uses.pop(name, None)
         self._act(self._scheduler.remove(name, self.loop.time()))
         self._models.look()
 

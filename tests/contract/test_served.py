@@ -434,7 +434,7 @@ async def test_a_person_does_not_wait_with_the_request_that_waits_for_the_same_a
         await (await it.start())
         asking = await it.wait_for("one")
         assert (await it.outcome(it.loads.run_beside(it.plan("one")))).result == "ready"
-        assert (await asking).result in {"ready", "superseded"}
+        assert (await asking).result == "unchanged"
         one = it.fleet.get("one").server
         assert (one.state, one.launch) == (State.READY, 1)
         assert it.states()["main"] == "sleeping"
@@ -447,7 +447,7 @@ async def test_a_request_waits_for_the_load_that_a_person_has_begun(tmp_path):
         it.gateway.waiting = {"one": asyncio.get_running_loop().time()}
         person = await it.loads.run_beside(it.plan("one"))
         request = await it.loads.run_beside(it.plan("one"), by_request=True)
-        assert ((await person).result, (await request).result) == ("ready", "ready")
+        assert ((await person).result, (await request).result) == ("ready", "unchanged")
         assert it.fleet.get("one").server.launch == 1
 
 
