@@ -210,6 +210,7 @@ class Control:
     async def _unload(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         instance = await self._free(request)
         self.holds.changes(request)
+        self._loads.admission.give_up("superseded by an unload", instance, by_request=False)
         async for message in self._until(instance.server.sleep(), instance.profile):
             yield message
 
@@ -218,6 +219,7 @@ class Control:
         if request.server is not None:
             instance = self._named(request)
             self.holds.stopped(instance, request)
+            self._loads.admission.give_up("superseded by a stop", instance)
             return self._until(instance.server.stop(now=request.now), instance.profile)
         return self._until(self._shut_down(request.now))
 
@@ -227,6 +229,8 @@ class Control:
         """Keep a server for the owner of this connection, until that closes or the daemon is stopped."""
         assert connection is not None  # a page may not ask for it
         found = self.holds.begin(request, connection[0])
+        if not found.hold.polite:  # for requests nothing is loaded now (see `Holds.place`)
+            self._loads.admission.give_up(f"superseded by {found.hold.owner}", by_person=False)
         yield {"held": found.hold.id, "server": found.instance.name, "measures": found.hold.measures}
         assert found.life is not None
         await asyncio.wait([found.life])

@@ -199,7 +199,7 @@ class Daemon:
             )
         if outcome.result not in {"stopped", "superseded"}:
             self._notifier.ready()
-        elif outcome.result == "superseded" and not self._stop_asked.is_set():
+        elif not self._stop_asked.is_set():
             self._begin(self._ready_once_decided())
         await self._stop_asked.wait()
         return await self._ended()
@@ -273,8 +273,9 @@ class Daemon:
         return self._gateway.launch(plan, listen)
 
     async def _ready_once_decided(self) -> None:
-        """The first start was superseded: the manager waits for what was asked for in its place."""
-        if (await self.main.server.settled()).result in {"ready", "degraded", "asleep", "rolled back"}:
+        """The first start was superseded: the manager waits until what took its place is decided."""
+        await self.main.server.settled()
+        if not self._stop_asked.is_set():
             self._notifier.ready()
 
     # --- the end
@@ -298,6 +299,7 @@ class Daemon:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._notice_over.wait(), notice_seconds)
             self._gateway.begin_to_end(now=self._notice_over.is_set())
+        self._loads.admission.end("goss-supervisor is being stopped")
         outcome = await self._fleet.stop(now=now)
         await self._gateway.peers_rest()
         return outcome

@@ -368,8 +368,7 @@ class Holds:
         if instance is self._fleet.main:
             await instance.server.stop()
             return
-        await self._fleet.drop(instance)
-        if (gateway := self._gateway.gateway) is not None:
+        if await self._fleet.drop(instance) and (gateway := self._gateway.gateway) is not None:
             gateway.gone(instance.name)
 
 

@@ -21,8 +21,9 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, serves_clients
 from ..progress import iso
 from ..server.instance import Instance
-from ..server.lifecycle_table import State
+from ..server.lifecycle_table import LEAVING, State
 from ..server.outcome import Outcome
+from ..server.server import Server
 from ..server.survivors import Survivors
 from .helpers import LOAD, Answer, why_not
 
@@ -92,14 +93,23 @@ class Loads:
         main = self._fleet().main
         server = main.server
         begin = partial(server.reload if reload else server.start, plan)
-        if server.is_serving and server.plan is not None and server.plan.digest == plan.digest:
+        if _runs(server, plan) or (reload and server.state is State.SLEEPING):  # it takes no more memory
             return begin()
-        for each in self._fleet():
-            if each is not main and each.profile == plan.profile:
-                await self._fleet().drop(each)  # the main server takes it over
-                if (gateway := self._gateway()) is not None:
-                    gateway.gone(each.name)
+        why = f"superseded by a start of {plan.profile}"
+        self.admission.give_up(why, main, plan.profile)
+        while others := [
+            each for each in self._fleet() if each is not main and self._has(each, plan.profile)
+        ]:
+            is_gone = await self._fleet().drop(others[0])  # the main server takes it over
+            if is_gone and (gateway := self._gateway()) is not None:
+                gateway.gone(others[0].name)
+        self.admission.give_up(why, main, plan.profile)  # what came meanwhile
         return self._taken_over(main, plan) or await self.admission.launch(main, plan, begin)
+
+    def _has(self, instance: Instance, profile: str) -> bool:
+        """Whether it has this profile, or a load of it was let in there."""
+        held = self.admission.held_plan(instance)
+        return profile in {instance.profile, held.profile if held else ""}
 
     async def run_beside(
         self,
@@ -133,7 +143,15 @@ class Loads:
         server = instance.server
         if taken_over := self._taken_over(instance, plan):
             return taken_over
-        begin = partial(server.reload if server.is_serving and not again else server.start, plan)
+        if _runs(server, plan) and not (again or alone):
+            return server.reload(plan)
+
+        def begin() -> asyncio.Future[Outcome]:
+            found = self._fleet().having(plan.profile) or instance
+            if found is not instance:  # the main server has got it meanwhile
+                return found.server.wake()
+            return server.start(plan) if again else server.reload(plan, loads=True)
+
         return await self.admission.launch(
             instance, plan, begin, by_request=by_request, alone=alone, evicts=evicts
         )
@@ -159,7 +177,7 @@ class Loads:
         server, plan = instance.server, instance.server.plan
         if (gateway := self._gateway()) is not None:
             gateway.uses.touch(instance.name)
-        if plan is None or not (alone or server.state is State.SLEEPING):
+        if plan is None or not (alone or server.state in LEAVING | {State.SLEEPING}):
             return server.wake()
         return await self.admission.launch(
             instance, plan, server.wake, by_request=by_request, alone=alone, evicts=evicts
@@ -185,9 +203,11 @@ class Loads:
     async def _load_each(self, profiles: list[str], decided: asyncio.Future[Outcome]) -> None:
         outcome = await decided
         for profile in profiles:
-            if outcome.result in _WELL and self._fleet().having(profile) is None:
-                await self._load(profile, "--no-evict")
-            self.loading.remove(profile)
+            try:
+                if outcome.result in _WELL and self._fleet().having(profile) is None:
+                    await self._load(profile, "--no-evict")
+            finally:
+                self.loading.remove(profile)
         await self.survivors.end(self.survivors.profiles)  # those that no load took over
 
     def evicted_for(self, profile: str) -> frozenset[str]:
@@ -221,7 +241,11 @@ class Loads:
         self.admission.changed()
 
     async def _load_for_gateway(self, profile: str, *options: str) -> None:
-        why = await self._load(profile, *options)
+        try:
+            why = await self._load(profile, *options)
+        except Exception:  # else its requests would wait in vain
+            log.exception("the load of %s broke", profile)
+            why = "goss-supervisor failed to load it; its log tells why"
         if (gateway := self._gateway()) is not None:
             gateway.loaded(profile, why)
 
@@ -257,6 +281,11 @@ class Loads:
         except SupervisorError as error:
             return f"{error} {error.hint}".rstrip()
         return _why_not({"outcome": asdict(outcome)})
+
+
+def _runs(server: Server, plan: LaunchPlan) -> bool:
+    """Whether it serves with the very process that this plan asks for."""
+    return server.is_serving and server.plan is not None and server.plan.digest == plan.digest
 
 
 def _why_not(answer: Answer) -> str:

@@ -11,22 +11,23 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
-from typing import Protocol
+from typing import Any
 
-from ..errors import DoesNotFit, StartFailed
+from ..errors import DoesNotFit
 from ..home.event_log import about
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..profile.definition import GatewaySettings
 from ..server.instance import Instance
 from ..server.lifecycle import OF_MEMORY
-from ..server.lifecycle_table import ABSENT, SERVING, State
+from ..server.lifecycle_table import ABSENT, LEAVING, SERVING, State
 from ..server.outcome import Outcome
 from .decisions import BYTES_OF_ONE_USER as ONE_USER
 from .decisions import Asked, Awaited, Beside, Decision, Evict, NoRoom, Resident, UsableMemory, WaitFor
-from .demand import Demand
+from .demand import ClientDemand, Demand, LoadTimes
+from .pending_load import PendingLoad, one_of_each
 from .residency import decide_all, one_more
 
 log = logging.getLogger(__name__)
@@ -34,43 +35,11 @@ log = logging.getLogger(__name__)
 MEASURE_SECONDS = 10.0  # between two looks at how much memory is free, while a load waits
 PAUSE_SECONDS = 0.05  # and at least: what is due may have to wait for something else all the same
 LOOK_SECONDS = 1.0  # at most, between two looks at a situation that must change before a load
-_LEAVING = {State.DRAINING, State.STOPPING, State.KILLING}
-
-
 _MODELS = "models"
 """Counted as if it were one more memory, of which each model takes 1: `GatewaySettings.max_loaded`."""
 _MANY = 1000
 
-
-class ClientDemand(Protocol):
-    """What clients want, as the gateway knows it; times are the loop's."""
-
-    def is_busy(self, name: str) -> bool:
-        """Whether this server answers requests, or has some that wait for a place there."""
-
-    def waiting_since(self, profile: str) -> float | None:
-        """When the first request arrived that waits for this profile."""
-
-    def offer_of(self, profile: str) -> Offer | None:
-        """On what terms this profile is served."""
-
-    @property
-    def settings(self) -> GatewaySettings: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _PendingLoad:
-    """One load that waits for its memory."""
-
-    instance: Instance
-    plan: LaunchPlan
-    by_request: bool
-    alone: bool
-    evicts: bool
-
-    @property
-    def name(self) -> str:
-        return self.plan.profile
+_Load = PendingLoad[Instance]
 
 
 class Admission:
@@ -81,14 +50,13 @@ class Admission:
         self._clients = clients
         self._demand = Demand()
         self._usable = UsableMemory({})
-        self._waiting: list[_PendingLoad] = []
+        self._waiting: list[_Load] = []
         self._awaited: dict[str, WaitFor] = {}  # by profile, as decided last
         self._changed = asyncio.Event()
-        self._admitted: dict[str, LaunchPlan] = {}  # by server: what was let in and is not under way yet
-        self._loads: dict[str, float] = {}  # by server: when the load under way began
-        self._ready: dict[str, float] = {}  # by server: since when it serves
+        self._admitted: dict[str, _Load] = {}  # by server: what was let in and is not decided yet
+        self._end = ""  # why nothing begins any more
+        self._times = LoadTimes()
         self._present: set[str] = set()  # servers that hold memory, by name
-        self._load_seconds: dict[str, float] = {}  # by profile: what the last load took
         self._evictions: dict[str, str] = {}  # by server: for which profile it was unloaded last
 
     def changed(self, instance: Instance | None = None) -> None:
@@ -103,18 +71,15 @@ class Admission:
         self._demand.note(profile, self._now)
 
     def _keep_times(self, instance: Instance) -> None:
-        name, state, now = instance.name, instance.server.state, asyncio.get_running_loop().time()
+        name, state = instance.name, instance.server.state
         if state is State.STARTING:
             self._evictions.pop(name, None)
             if instance.server.survivor is None:  # else it is loaded already
-                self._loads.setdefault(name, now)
+                self._times.begin(name, self._now)
         elif state in SERVING:
-            self._ready.setdefault(name, now)
-            if (began := self._loads.pop(name, None)) is not None:
-                self._load_seconds[instance.profile] = now - began
+            self._times.serve(name, instance.profile, self._now)
         else:
-            self._loads.pop(name, None)
-            self._ready.pop(name, None)
+            self._times.forget(name)
         if state not in ABSENT:
             self._present.add(name)
         elif name in self._present:
@@ -136,33 +101,70 @@ class Admission:
         ``evicts``.
 
         A load that a person asks for does not wait for models in use to become free.  One that dies of memory
-        all the same takes one more idle model away, once.  Raises DoesNotFit where there is no room beside
-        what is pinned, and StartFailed where no request waits for it any more.
+        all the same takes one more idle model away, once.  It is superseded where no request waits for it any
+        more, and where somebody calls `give_up`.  Raises DoesNotFit where there is no room beside what is
+        pinned.
         """
-        asking = _PendingLoad(instance, plan, by_request=by_request, alone=alone, evicts=evicts)
+        asking = _Load(instance, plan, by_request, alone, evicts)
+        if self._end:
+            asking.give_up(self._end)
         unloaded = await self._make_room(asking)
         decided = await self._begin(asking, begin, unloaded)
         return asyncio.ensure_future(self._insist(asking, begin, decided))
 
     async def _begin(
-        self, asking: _PendingLoad, begin: Callable[[], asyncio.Future[Outcome]], unloaded: Sequence[Instance]
+        self, asking: _Load, begin: Callable[[], asyncio.Future[Outcome]], unloaded: Sequence[Instance]
     ) -> asyncio.Future[Outcome]:
-        """It has been admitted."""
-        instance = asking.instance
+        """It has been admitted, or is over."""
         try:
             for each in unloaded:
                 await each.server.released(asking.plan)
-            instance.placement = _in_words(self._residents(asking), unloaded)
+            if asking.over.done():
+                self._let_out(asking)
+                return asking.over
+            asking.instance.placement = _in_words(self._residents(asking), unloaded)
             decided = begin()
         except BaseException:
-            del self._admitted[instance.name]
+            self._let_out(asking)
             raise
-        decided.add_done_callback(lambda _: self._admitted.pop(instance.name, None))
+        decided.add_done_callback(lambda _: self._let_out(asking))
         return decided
+
+    def _let_out(self, asking: _Load) -> None:
+        if self._admitted.get(asking.instance.name) is asking:
+            del self._admitted[asking.instance.name]
+
+    def give_up(
+        self,
+        why: str,
+        instance: Instance | None = None,
+        profile: str | None = None,
+        *,
+        by_person: bool = True,
+        by_request: bool = True,
+    ) -> None:
+        """
+        Loads in this server or of this profile, or all, that have not begun are superseded: something else
+        was asked for meanwhile.  ``by_person`` and ``by_request`` are which of them.
+        """
+        for each in self._undecided:
+            is_meant = instance in {None, each.instance} or each.name == profile
+            if is_meant and (by_request if each.by_request else by_person):
+                each.give_up(why)
+        self.changed()
+
+    @property
+    def _undecided(self) -> list[_Load]:
+        return [*self._waiting, *self._admitted.values()]
+
+    def end(self, why: str) -> None:
+        """The same, and for all that come from now on."""
+        self._end = why
+        self.give_up(why)
 
     async def _insist(
         self,
-        asking: _PendingLoad,
+        asking: _Load,
         begin: Callable[[], asyncio.Future[Outcome]],
         decided: asyncio.Future[Outcome],
     ) -> Outcome:
@@ -171,25 +173,24 @@ class Admission:
         insists = died_of_memory and asking.evicts and not asking.plan.is_trial
         if outcome.result not in {"failed", "rolled back"} or not insists:
             return outcome
-        victim = one_more(
-            self._asked(asking), self._residents(asking), self._usable, self._demand, now=self._now
-        )
+        asked, there = self._asked(asking), self._residents(asking)
+        victim = one_more(asked, there, self._usable, self._demand, now=self._now)
         if victim is None:
             return outcome
-        log.warning(
-            "%s ran out of memory while it loaded: once more without %s", asking.name, victim.names[0]
-        )
-        self._admitted[asking.instance.name] = asking.plan
-        unloaded = await self._evict(victim.names, asking.name)
+        words = "%s ran out of memory while it loaded: once more without %s"
+        log.warning(words, asking.name, victim.names[0])
+        asking.plan = replace(asking.plan, needs={})  # not known: who is evicted waits until it is loaded
+        self._admitted[asking.instance.name] = asking
+        unloaded = await self._evict(victim.names, asking)
         return await (await self._begin(asking, begin, unloaded))
 
-    async def _make_room(self, asking: _PendingLoad) -> list[Instance]:
-        """What was unloaded; the plan counts as admitted from the moment of the decision on."""
+    async def _make_room(self, asking: _Load) -> list[Instance]:
+        """What was unloaded; it counts as admitted from the moment of the decision on, unless it is over."""
         unloaded: list[Instance] = []
         measured_at = -inf
         self._waiting.append(asking)
         try:
-            while self._residents(asking):
+            while (self._residents(asking) or self._undecided != [asking]) and not asking.over.done():
                 if self._now - measured_at >= MEASURE_SECONDS:
                     await self._measure(asking)
                     measured_at = self._now
@@ -199,7 +200,7 @@ class Admission:
                         break
                     case Evict(names):
                         self._awaited[asking.name] = WaitFor(names, self._now + self._drain_seconds(names))
-                        unloaded += await self._evict(names, asking.name)
+                        unloaded += await self._evict(names, asking)
                     case WaitFor(_, until) as awaited:
                         self._awaited[asking.name] = awaited
                         await self._until(until)
@@ -210,25 +211,25 @@ class Admission:
         finally:
             self._waiting.remove(asking)
             self._awaited.pop(asking.name, None)
-        self._admitted[asking.instance.name] = asking.plan
+        if asking.by_request and (there := asking.instance.profile) not in {"", asking.name}:
+            asking.give_up(f"superseded by a start of {there}")
+        if not asking.over.done():
+            self._admitted[asking.instance.name] = asking
         return unloaded
 
-    def _decision(self, asking: _PendingLoad) -> Decision:
+    def _decision(self, asking: _Load) -> Decision:
         if asking.by_request and self._waiting_since(asking.name) is None:
-            raise StartFailed(f"Nobody waits for {asking.name} any more.")
+            asking.give_up("no request waits for it any more")
+            return Beside()
+        if asking.waits_for_a_person(self._undecided):
+            return WaitFor((asking.name,), None)
         residents = self._residents(asking)
         if not asking.evicts:
             residents = [replace(each, pinned=True) for each in residents]
-        waiting = [each for each in self._waiting if not each.by_request or self._waiting_since(each.name)]
-        decisions = decide_all(
-            [self._asked(each) for each in waiting],
-            residents,
-            self._usable,
-            self._demand,
-            self._settings,
-            now=self._now,
-        )
-        return decisions[asking.name]
+        each = one_of_each(self._waiting, lambda name: self._waiting_since(name) is not None)
+        waiting = map(self._asked, (each | {asking.name: asking}).values())
+        settings, now = self._settings, self._now
+        return decide_all(waiting, residents, self._usable, self._demand, settings, now=now)[asking.name]
 
     @property
     def awaited(self) -> list[Awaited]:
@@ -244,39 +245,34 @@ class Admission:
         ]
 
     def _in_use(self, profile: str) -> str:
-        """Why a model does not make way at once."""
         found = next((each for each in self._fleet if each.profile == profile), None)
-        if found is None:
-            return profile
-        answers, state = found.under_way(), found.server.state
-        if answers:
-            return f"{profile}, which answers {answers} request{'' if answers == 1 else 's'}"
-        if state in _LEAVING:
-            return f"{profile}, which is being unloaded"
-        return f"{profile}, which {'must not be unloaded yet' if state in SERVING else 'is being loaded'}"
+        return profile if found is None else f"{profile}, which {found.why_there}"
 
     def held_plan(self, instance: Instance) -> LaunchPlan | None:
         """The plan that has memory in this server, or was let in; None for one that is not loaded."""
         is_there = instance.server.state not in ABSENT
-        return self._admitted.get(instance.name) or (instance.server.plan if is_there else None)
+        if (let_in := self._admitted.get(instance.name)) is not None:
+            return let_in.plan
+        return instance.server.plan if is_there else None
 
     def _drain_seconds(self, profiles: Collection[str]) -> float:
         """How long their requests under way may go on."""
         held = (self.held_plan(each) for each in self._fleet)
         return max((plan.drain_seconds for plan in held if plan and plan.profile in profiles), default=0.0)
 
-    async def _evict(self, names: tuple[str, ...], profile: str) -> list[Instance]:
-        """Unload them, after their requests under way."""
+    async def _evict(self, names: tuple[str, ...], asking: _Load) -> list[Instance]:
+        """Unload them, after their requests under way; comes back before if nothing comes of this load."""
+        profile = asking.name
         victims = [each for each in self._fleet if (held := self.held_plan(each)) and held.profile in names]
-        log.info(
-            "unloading %s for %s",
-            ", ".join(names),
-            profile,
-            extra=about("eviction", profiles=list(names), profile=profile),
-        )
+        fields = about("eviction", profiles=list(names), profile=profile)
+        log.info("unloading %s for %s", ", ".join(names), profile, extra=fields)
         self._demand.note_eviction(self._now)
         self._evictions |= dict.fromkeys((each.name for each in victims), profile)
-        await asyncio.gather(*(each.server.sleep() for each in victims))
+        for each in victims:
+            if (let_in := self._admitted.pop(each.name, None)) is not None:
+                let_in.give_up(f"superseded by a load of {profile}")
+        gone: asyncio.Future[Any] = asyncio.gather(*(each.server.sleep() for each in victims))
+        await asyncio.wait([gone, asking.over], return_when=asyncio.FIRST_COMPLETED)
         for each in victims:
             each.placement = f"unloaded for {profile}"
         return victims
@@ -292,7 +288,7 @@ class Admission:
 
     async def foresee(self, instance: Instance, plan: LaunchPlan) -> Decision:
         """What would be decided now about a person's load of this plan in this server."""
-        asking = _PendingLoad(instance, plan, by_request=False, alone=False, evicts=True)
+        asking = _Load(instance, plan, by_request=False, alone=False, evicts=True)
         if not self._residents(asking):
             return Beside()
         await self._measure(asking)
@@ -317,12 +313,12 @@ class Admission:
         clients = self._clients()
         return clients.waiting_since(profile) if clients else None
 
-    def _asked(self, asking: _PendingLoad) -> Asked:
+    def _asked(self, asking: _Load) -> Asked:
         since = self._waiting_since(asking.name) if asking.by_request else None
         needs = self._limited(asking.plan.needs)
         return Asked(asking.name, needs, since, self._priority(asking.name), asking.alone)
 
-    def _residents(self, asking: _PendingLoad) -> list[Resident]:
+    def _residents(self, asking: _Load) -> list[Resident]:
         """All others that hold memory, or were let in."""
         return [
             self._resident(each, plan)
@@ -335,12 +331,12 @@ class Admission:
         return Resident(
             plan.profile,
             self._limited(server.memory.needed_bytes(plan)),
-            "leaving" if server.state in _LEAVING else "ready" if server.state in SERVING else "loading",
+            "leaving" if server.state in LEAVING else "ready" if server.state in SERVING else "loading",
             is_busy=clients is not None and clients.is_busy(name),
             pinned=self.is_pinned(instance),
             priority=self._priority(plan.profile),
-            since=self._ready.get(name, self._now),
-            load_seconds=self._load_seconds.get(plan.profile),
+            since=self._times.ready.get(name, self._now),
+            load_seconds=self._times.seconds.get(plan.profile),
             waited_since=self._waiting_since(plan.profile),
         )
 
@@ -369,7 +365,7 @@ class Admission:
         clients = self._clients()
         return clients.offer_of(profile) if clients else None
 
-    async def _measure(self, asking: _PendingLoad) -> None:
+    async def _measure(self, asking: _Load) -> None:
         """
         What of each memory all our servers together may take: what is free now, and what they hold.  A memory
         of which nobody can tell is left out; that of a worker has room for one model, however large.

@@ -18,6 +18,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..plan.listen import Offer
+from ..profile.definition import GatewaySettings
 
 MOST_MODELS = 256
 """Of more, those are forgotten that nobody has asked for the longest."""
@@ -127,6 +131,46 @@ class Demand:
         share = self._all_pauses.share(octave, _RULE_OF_THUMB)
         own = self._pauses.get(name)
         return own.share(octave, share) if own else share
+
+
+class ClientDemand(Protocol):
+    """What clients want, as the gateway knows it; times are the loop's."""
+
+    def is_busy(self, name: str) -> bool:
+        """Whether this server answers requests, or has some that wait for a place there."""
+
+    def waiting_since(self, profile: str) -> float | None:
+        """When the first request arrived that waits for this profile."""
+
+    def offer_of(self, profile: str) -> Offer | None:
+        """On what terms this profile is served."""
+
+    @property
+    def settings(self) -> GatewaySettings: ...
+
+
+class LoadTimes:
+    """Since when each server serves, and how long the last load of each profile took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}  # by profile
+        self.ready: dict[str, float] = {}  # by server
+        self._began: dict[str, float] = {}  # by server: the load under way
+
+    def begin(self, server: str, now: float) -> None:
+        """It loads."""
+        self._began.setdefault(server, now)
+
+    def serve(self, server: str, profile: str, now: float) -> None:
+        """It is ready."""
+        self.ready.setdefault(server, now)
+        if (began := self._began.pop(server, None)) is not None:
+            self.seconds[profile] = now - began
+
+    def forget(self, server: str) -> None:
+        """It does neither."""
+        self._began.pop(server, None)
+        self.ready.pop(server, None)
 
 
 def _octave(seconds: float) -> int:

@@ -60,13 +60,17 @@ class Fleet:
             self._work(found)
         return found
 
-    async def drop(self, instance: Instance) -> None:
-        """Stop it, and have it no more; not for the main one."""
-        await instance.server.stop()
+    async def drop(self, instance: Instance) -> bool:
+        """Stop it, and have it no more; not for the main one.  False: somebody else did so meanwhile."""
+        while (await instance.server.stop()).result == "superseded":
+            pass  # by a start that came meanwhile: nothing of it may be left
+        if self._instances.get(instance.name) is not instance:
+            return False
         del self._instances[instance.name]
         self._working.pop(instance.name).cancel()
         instance.close()
         instance.give_up_lock()
+        return True
 
     def _work(self, instance: Instance) -> None:
         if self._group is not None:

@@ -155,7 +155,7 @@ class Backends:
         self._by_name[backend.name] = backend
 
     def remove(self, name: str) -> None:
-        del self._by_name[name]
+        self._by_name.pop(name, None)
 
     @property
     def plans(self) -> list[LaunchPlan]:

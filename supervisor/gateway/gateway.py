@@ -193,7 +193,7 @@ class Gateway:
     def gone(self, name: str) -> None:
         """Forget a server that was stopped."""
         self.backends.remove(name)
-        del self.uses[name]
+        self.uses.pop(name, None)
         self._act(self._scheduler.remove(name, self.loop.time()))
         self._models.look()
 
@@ -214,8 +214,6 @@ class Gateway:
 
     def loaded(self, profile: str, why: str) -> None:
         """A load that a request caused is over; ``why`` is "" where it came about."""
-        if not why and self.backends.having(profile) is None:
-            why = "another profile was asked for meanwhile"
         self._models.load_ended(profile, why)
         self._act(self._scheduler.loaded(profile, why, self.loop.time()))
 

@@ -16,6 +16,15 @@ class Inbox:
         self._queue: asyncio.Queue[Input | asyncio.Future[None]] = asyncio.Queue()
         self._waiters: dict[int, asyncio.Future[Outcome]] = {}
         self._watchers: list[asyncio.Future[Outcome]] = []
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Nobody takes out any more: all that is in, or comes later, is superseded, so that nobody waits."""
+        self._is_closed = True
+        self.settle([Outcome("superseded", "its server is no more", id=each) for each in self._waiters])
+        self.announce(Outcome("superseded", "its server is no more"))
+        while not self._queue.empty():
+            _tell(self._queue.get_nowait())
 
     def put(self, happened: Input) -> None:
         """Put in an input that has no caller."""
@@ -25,6 +34,8 @@ class Inbox:
         """Put in a request; done when it is decided or superseded."""
         waiter = self._waiters[request.id] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(request)
+        if self._is_closed:
+            self.close()
         return waiter
 
     def watch(self) -> asyncio.Future[Outcome]:
@@ -37,13 +48,14 @@ class Inbox:
         """Done when the owner has handled all that is in, and takes out more: a sign that it lives."""
         sign: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(sign)
+        if self._is_closed:
+            self.close()
         return sign
 
     async def take(self) -> Input:
         """The oldest, when there is one."""
         while isinstance(item := await self._queue.get(), asyncio.Future):
-            if not item.done():  # else its caller has gone
-                item.set_result(None)
+            _tell(item)
         return item
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
@@ -59,3 +71,9 @@ class Inbox:
         for watcher in watchers:
             if not watcher.done():
                 watcher.set_result(outcome)
+
+
+def _tell(item: Input | asyncio.Future[None]) -> None:
+    """That it has passed; its caller may have gone."""
+    if isinstance(item, asyncio.Future) and not item.done():
+        item.set_result(None)

@@ -29,6 +29,7 @@ from ..plan.listen import is_socket_path, serves_clients
 from ..progress import iso
 from .background import Writer
 from .diagnosis import Diagnosis
+from .lifecycle_table import LEAVING, SERVING
 from .memory_warnings import RAM
 from .output_log import OutputLog
 from .server import Server
@@ -94,6 +95,16 @@ class Instance:
     def profile(self) -> str:
         """Of the plan that it has, loaded or not; "" before the first."""
         return self.server.plan.profile if self.server.plan else ""
+
+    @property
+    def why_there(self) -> str:
+        """Why its model does not make way for another one at once, in words."""
+        answers, state = self.under_way(), self.server.state
+        if answers:
+            return f"answers {answers} request{'' if answers == 1 else 's'}"
+        if state in LEAVING:
+            return "is being unloaded"
+        return "must not be unloaded yet" if state in SERVING else "is being loaded"
 
     def make_ready_for(self, plan: LaunchPlan) -> None:
         """Make the folder of its socket.  Raises PermissionDenied where it is somebody else's."""

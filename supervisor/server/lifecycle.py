@@ -22,6 +22,7 @@ from .lifecycle_table import (
     ARMS,
     LEAVING,
     LIVE,
+    LOADING,
     OCCUPIED,
     SERVING,
     TABLE,
@@ -124,6 +125,7 @@ class Lifecycle:
         if isinstance(asked, Reload):  # the same process with other policies
             self.proven = asked.plan if self.proven is self.wanted else self.proven
             self.plan, self.whole = (asked.plan, None) if self.whole is None else (self.plan, asked.plan)
+        if isinstance(asked, Reload) and self.state not in LOADING:
             decide(asked, Outcome("unchanged", profile=asked.plan.profile, digest=asked.plan.digest))
         elif self.state in UNDER_WAY:
             self._requests.wait(asked)
@@ -143,8 +145,8 @@ class Lifecycle:
         match asked:
             case Start(runs=runs):
                 return Event.TAKE_OVER if runs else Event.START
-            case Reload(plan=plan):
-                return self._judge_reload(plan)
+            case Reload(plan=plan, loads=loads):
+                return self._judge_reload(plan, sleeps=self.state is State.SLEEPING and not loads)
             case StopAsked(now=impatient):
                 return Event.KILL if impatient and not self._killed else Event.STOP
             case RestAsked():
@@ -154,13 +156,10 @@ class Lifecycle:
             case WakeAsked():
                 return Event.WAKE if self._sleeps or self.state is State.SLEEPING else None
 
-    def _judge_reload(self, plan: LaunchPlan) -> Event | None:
-        sleeps = self.state is State.SLEEPING
-        if (
-            (sleeps or self.state in SERVING)
-            and self.wanted is not None
-            and self.wanted.digest == plan.digest
-        ):
+    def _judge_reload(self, plan: LaunchPlan, *, sleeps: bool) -> Event | None:
+        has_it = self.wanted is not None and self.wanted.digest == plan.digest
+        loads_it = self.state in LOADING and self._rolled_back is None
+        if has_it and (sleeps or loads_it or self.state in SERVING):
             return None
         return Event.REST if sleeps else Event.START
 

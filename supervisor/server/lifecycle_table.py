@@ -164,9 +164,10 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
 LIVE = frozenset({State.STARTING, State.READY, State.DEGRADED})
 LEAVING = frozenset({State.DRAINING, State.STOPPING, State.KILLING})
 OCCUPIED = LIVE | LEAVING
+LOADING = frozenset({State.PREPARING, State.STARTING})
 SERVING = frozenset({State.READY, State.DEGRADED})
 ABSENT = frozenset({State.STOPPED, State.SLEEPING, State.FAILED})  # holds no memory
-UNDER_WAY = LEAVING | {State.PREPARING, State.STARTING, State.BACKOFF}  # to what was asked for last
+UNDER_WAY = LEAVING | LOADING | {State.BACKOFF}  # to what was asked for last
 ARMS = frozenset(do for do in Do if do.name.startswith("ARM_"))
 
 
@@ -188,10 +189,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """The same, but a plan for the same process only replaces its policies."""
+    """
+    The same, but where that very process runs or loads, only its policies change.  What sleeps goes on
+    sleeping, unless this ``loads`` it.
+    """
 
     plan: LaunchPlan
     id: int = 0
+    loads: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,9 +171,9 @@ class Server:
         self.survivor = survivor
         return self._inbox.ask(Start(plan, self._next_id(), runs=True))
 
-    def reload(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
-        """The same, but a plan that would launch the very same process only changes the policies."""
-        return self._inbox.ask(Reload(plan, self._next_id()))
+    def reload(self, plan: LaunchPlan, *, loads: bool = False) -> asyncio.Future[Outcome]:
+        """See `Reload`."""
+        return self._inbox.ask(Reload(plan, self._next_id(), loads))
 
     def stop(self, *, now: bool = False) -> asyncio.Future[Outcome]:
         """Stop what runs; done when it is gone, or has outlived its KILL."""
@@ -198,8 +198,7 @@ class Server:
 
     def drained(self) -> None:
         """No request is being answered any more."""
-        if self.state is State.DRAINING:
-            self._inbox.put(Drained(self.launch))
+        self._inbox.put(Drained(self.launch))
 
     def settled(self) -> asyncio.Future[Outcome]:
         """The outcome of the request under way, or of the last one."""
@@ -398,3 +397,4 @@ class Server:
         if self._watcher:
             self._watcher.stop()
         self.memory.close()
+        self._inbox.close()

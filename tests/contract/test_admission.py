@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from supervisor.errors import DoesNotFit, StartFailed
+from supervisor.errors import DoesNotFit
 from supervisor.fleet.admission import Admission
 from supervisor.fleet.fleet import Fleet
 from supervisor.home.places import make_folders
@@ -18,7 +18,7 @@ from supervisor.profile.definition import GatewaySettings
 from supervisor.server.instance import Instance
 from supervisor.server.lifecycle_table import State
 
-from ..fakes.launching import BOUND_SECONDS
+from ..fakes.launching import BOUND_SECONDS, until
 from ..fakes.loops import run_story
 from .test_server import plan
 
@@ -66,12 +66,30 @@ class Home:
         for instance in self.fleet:
             self.admission.changed(instance)
 
-    async def load(self, profile, *, by_request=False, alone=False, **faults):
+    async def load(self, profile, *, by_request=False, alone=False, main=False, **faults):
         """The outcome."""
-        instance = self.fleet.ensure(profile)
+        instance = self.fleet.main if main else self.fleet.ensure(profile)
         made = replace(plan(self.tmp_path, name=profile, **faults), needs={"RAM": 1024})
         begin = functools.partial(instance.server.start, made)
         return await (await self.admission.launch(instance, made, begin, by_request=by_request, alone=alone))
+
+    async def wait_for(self, profile, *busy):
+        """A request waits for this profile, whose load waits for servers that are busy."""
+        self.clients.busy, self.clients.waiting = {*busy}, {profile: asyncio.get_running_loop().time()}
+        loading = asyncio.create_task(self.load(profile, by_request=True))
+        await until(lambda: profile in {each.profile for each in self.admission.awaited})
+        return loading
+
+    def keep_memory_of(self, profile):
+        """What is set when somebody waits for the memory of this server, and what gives it back."""
+        asked, freed = asyncio.Event(), asyncio.Event()
+
+        async def released(_):
+            asked.set()
+            await freed.wait()
+
+        self.fleet.get(profile).server.released = released
+        return asked, freed
 
     @property
     def states(self):
@@ -163,8 +181,8 @@ async def test_a_load_that_nobody_waits_for_any_more_takes_nothing_from_anybody(
     await home.clients.was_asked.wait()
     home.clients.waiting, home.clients.busy = {}, set()
     home.admission.changed()
-    with pytest.raises(StartFailed, match="Nobody waits for q"):
-        await loading
+    outcome = await loading
+    assert (outcome.result, outcome.why) == ("superseded", "no request waits for it any more")
     assert home.states == {"p": State.READY}
 
 
@@ -203,3 +221,88 @@ async def test_what_a_model_holds_more_than_was_planned_leaves_less_for_the_next
     home.fleet.get("p").server.memory.needed_bytes = lambda plan: {"RAM": 2**60}
     assert (await home.load("q")).result == "ready"
     assert home.fleet.get("q").placement == "loaded in place of p"
+
+
+# --- while another one waits
+
+
+@promise
+async def test_a_switch_to_what_a_request_waits_for_does_not_wait_with_it(home):
+    home.clients.settings = GatewaySettings(max_loaded=2, min_warm_seconds=0)
+    await home.load("p", main=True)
+    await home.load("r")
+    asking = await home.wait_for("q", "default", "r")
+    assert (await home.load("q", main=True)).result == "ready"
+    home.clients.waiting = {}
+    assert (await asking).result == "superseded"
+    assert home.states == {"q": State.READY, "r": State.READY}
+
+
+@promise
+async def test_what_waits_when_all_is_stopped_does_not_begin_after_it(home):
+    await home.load("p")
+    asking = await home.wait_for("q", "p")
+    home.admission.end("it ends")
+    await home.fleet.stop()
+    outcome = await asking
+    assert (outcome.result, outcome.why, outcome.profile) == ("superseded", "it ends", "q")
+    assert (await home.load("q")).result == "superseded"
+    assert home.states == {"p": State.STOPPED}
+
+
+@promise
+async def test_a_load_that_is_given_up_while_it_waits_takes_nothing_from_anybody(home):
+    await home.load("p")
+    asking, server = await home.wait_for("q", "p"), home.fleet.get("q")
+    home.admission.give_up("what others wait for", home.fleet.get("p"))
+    home.admission.give_up("what persons wait for", server, by_request=False)
+    home.admission.give_up("it is not wanted", server)
+    home.clients.busy = set()
+    outcome = await asking
+    assert (outcome.result, outcome.why) == ("superseded", "it is not wanted")
+    assert home.states == {"p": State.READY}
+
+
+@promise
+async def test_a_load_that_is_given_up_when_it_was_let_in_does_not_begin(home):
+    await home.load("p")
+    asked, freed = home.keep_memory_of("p")
+    loading = asyncio.create_task(home.load("q"))
+    await asked.wait()
+    home.admission.give_up("it is not wanted", home.fleet.get("q"))
+    freed.set()
+    outcome = await loading
+    assert (outcome.result, outcome.why) == ("superseded", "it is not wanted")
+    assert home.states == {"p": State.SLEEPING}
+    assert (await home.load("r")).result == "ready"  # nothing is kept for it
+
+
+@promise
+async def test_one_that_was_let_in_and_has_not_begun_makes_way_once_and_not_again_and_again(home):
+    await home.load("p")
+    asked, freed = home.keep_memory_of("p")
+    first = asyncio.create_task(home.load("q"))
+    await asked.wait()
+    began = home.admission._demand._evicted_at
+    evictions = []
+    home.admission._demand.note_eviction = evictions.append
+    assert (await home.load("r")).result == "ready"
+    assert len(evictions) == 1
+    assert evictions[0] >= began
+    freed.set()
+    outcome = await first
+    assert (outcome.result, outcome.why) == ("superseded", "superseded by a load of r")
+    assert home.states == {"p": State.SLEEPING, "r": State.READY}
+
+
+@promise
+async def test_who_was_evicted_for_one_that_died_of_memory_waits_until_that_is_decided(home):
+    home.clients.settings = GatewaySettings(min_warm_seconds=0)
+    await home.load("p")
+    asked, freed = home.keep_memory_of("p")
+    dying = asyncio.create_task(home.load("q", exit=1, stderr="cudaMalloc failed: out of memory"))
+    await asked.wait()
+    again = await home.wait_for("p")
+    assert home.admission.awaited[0].models == ("q",)
+    freed.set()
+    assert ((await dying).result, (await again).result) == ("failed", "ready")

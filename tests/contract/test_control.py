@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from types import SimpleNamespace
-from unittest.mock import AsyncMock, Mock, patch
+from unittest.mock import ANY, AsyncMock, Mock, patch
 
 import pytest
 from click.testing import CliRunner
@@ -459,6 +459,22 @@ async def test_a_load_by_request_waits_until_nobody_holds_a_server(test, tmp_pat
         assert not loading.done()
         assert test.server.state is State.SLEEPING
     assert (await loading)["outcome"]["result"] == "ready"
+
+
+@promise
+async def test_loads_that_wait_for_memory_give_way_to_what_is_asked_for_later(test, tmp_path):
+    control = control_of(test)
+    await test.server.start(plan(tmp_path))
+    given_up = control._loads.admission.give_up = Mock()
+    server = control._fleet.get()
+    async with held(control, polite=True):
+        assert not given_up.called
+    async with held(control):
+        given_up.assert_called_with(ANY, by_person=False)
+    await answer_to(control, "unload", server="default")
+    given_up.assert_called_with("superseded by an unload", server, by_request=False)
+    await answer_to(control, "stop", server="default")
+    given_up.assert_called_with("superseded by a stop", server)
 
 
 @promise

@@ -67,3 +67,32 @@ def test_two_servers_live_beside_each_other(tmp_path):
         record = json.loads(record_file(paths, name).read_text())
         assert (record["server"], record["profile"], record["state"]) == (name, profile, "stopped")
         assert server_logs(paths, name)[0].exists()
+
+
+def test_who_asks_a_server_that_is_dropped_meanwhile_waits_for_nothing(tmp_path):
+    paths = Paths.under(tmp_path / "home")
+    make_folders(paths)
+
+    async def story():
+        fleet = fleet_of(paths)
+        working = asyncio.create_task(fleet.run())
+        instance, made = fleet.ensure("q"), plan(tmp_path, name="q")
+        await instance.server.start(made)
+        dropping = [asyncio.create_task(fleet.drop(instance)) for _ in range(2)]
+        await asyncio.sleep(0)
+        begun = instance.server.start(made)  # supersedes the stop
+        assert sorted(await asyncio.gather(*dropping)) == [False, True]
+        late = instance.server.start(made)
+        assert [(await each).result for each in (begun, late)] == ["superseded", "superseded"]
+        await instance.server.passed()
+        assert instance.server.child is None
+        assert [each.name for each in fleet] == ["default"]
+        await fleet.stop()
+        fleet.close()
+        working.cancel()
+
+    async def bounded():
+        async with asyncio.timeout(BOUND_SECONDS):
+            await story()
+
+    run_story(bounded())

@@ -685,6 +685,20 @@ async def test_a_load_that_nobody_waits_for_any_more_holds_up_neither_others_nor
 
 
 @promise
+async def test_who_comes_back_while_the_load_is_given_up_has_it_begun_anew():
+    async with relay(HELLO) as it, it.client() as client:
+        async with it.client() as leaver:
+            await leaver.send(post(b'{"model":"q"}'))
+            await until(lambda: it.owner.loads == ["q"])
+        await waiting(it, 0)
+        await client.send(post(b'{"model":"q"}'))
+        await waiting(it, 1)
+        it.gateway.loaded("q", "")  # superseded, for nobody waited
+        assert it.owner.loads == ["q", "q"]
+        await waiting(it, 1)
+
+
+@promise
 async def test_two_servers_answer_each_to_its_own_name_and_one_that_goes_disturbs_nobody_at_the_other():
     crash = asyncio.Event()
 

@@ -39,18 +39,23 @@ MIB = 1024**2
 
 @dataclass
 class Clients:
-    """What the loads ask of a gateway: nobody asks for anything."""
+    """What the loads ask of a gateway: nobody asks for anything, unless a test says so."""
 
     offers: tuple[Offer, ...]
+    busy: set[str] = field(default_factory=set)
+    waiting: dict[str, float] = field(default_factory=dict)
     loaded_: list[tuple[str, str]] = field(default_factory=list)
     settings: GatewaySettings = field(default_factory=GatewaySettings)
 
     def touch(self, name: str) -> None: ...
 
-    def is_busy(self, _: str) -> bool:
-        return False
+    def is_busy(self, name: str) -> bool:
+        return name in self.busy
 
-    def waiting_since(self, _: str) -> None: ...
+    def waiting_since(self, profile: str) -> float | None:
+        return self.waiting.get(profile)
+
+    def gone(self, name: str) -> None: ...
 
     def offer_of(self, profile: str) -> Offer | None:
         return next((each for each in self.offers if each.profile == profile), None)
@@ -116,6 +121,27 @@ class Served:
         except DoesNotFit as error:
             return {"error": str(error), "hint": error.hint}
         return {"outcome": asdict(await loading)}
+
+    async def wait_for(self, name: str) -> asyncio.Task:
+        """A request waits for this profile while the main server is busy."""
+        self.gateway.busy, self.gateway.waiting = {"default"}, {name: asyncio.get_running_loop().time()}
+        loading = asyncio.create_task(self.outcome(self.loads.run_beside(self.plan(name), by_request=True)))
+        await until(lambda: name in {each.profile for each in self.loads.admission.awaited})
+        return loading
+
+    async def outcome(self, launching):
+        return await (await launching)
+
+    def keep_memory_of(self, instance) -> tuple[asyncio.Event, asyncio.Event]:
+        """What is set when somebody waits for the memory of this server, and what gives it back."""
+        asked, freed = asyncio.Event(), asyncio.Event()
+
+        async def released(_):
+            asked.set()
+            await freed.wait()
+
+        instance.server.released = released
+        return asked, freed
 
     async def start(self) -> asyncio.Future:
         """As the daemon does it."""
@@ -393,3 +419,100 @@ def test_a_server_that_was_stopped_is_offered_only_if_it_is_served():
             assert it.gateway.offer_of("p")
 
     run_story(story())
+
+
+# --- loads that meet
+
+
+ONE_AT_A_TIME = GatewaySettings(max_loaded=1, min_warm_seconds=0)
+
+
+@promise
+async def test_a_person_does_not_wait_with_the_request_that_waits_for_the_same_and_both_have_it(tmp_path):
+    async with served_by(tmp_path, offer("one", load=False)) as it:
+        it.gateway.settings = ONE_AT_A_TIME
+        await (await it.start())
+        asking = await it.wait_for("one")
+        assert (await it.outcome(it.loads.run_beside(it.plan("one")))).result == "ready"
+        assert (await asking).result == "unchanged"
+        one = it.fleet.get("one").server
+        assert (one.state, one.launch) == (State.READY, 1)
+        assert it.states()["main"] == "sleeping"
+
+
+@promise
+async def test_a_request_waits_for_the_load_that_a_person_has_begun(tmp_path):
+    async with served_by(tmp_path, offer("one", load=False)) as it:
+        await (await it.start())
+        it.gateway.waiting = {"one": asyncio.get_running_loop().time()}
+        person = await it.loads.run_beside(it.plan("one"))
+        request = await it.loads.run_beside(it.plan("one"), by_request=True)
+        assert ((await person).result, (await request).result) == ("ready", "unchanged")
+        assert it.fleet.get("one").server.launch == 1
+
+
+@promise
+async def test_a_load_of_what_is_unloaded_while_it_waits_loads_it_all_the_same(tmp_path):
+    async with served_by(tmp_path, offer("one", load=False)) as it:
+        await (await it.start())
+        await it.outcome(it.loads.run_beside(it.plan("one")))
+        asked, freed = it.keep_memory_of(it.fleet.main)
+        loading = asyncio.create_task(it.outcome(it.loads.run_beside(it.plan("one"), alone=True)))
+        await asked.wait()
+        await it.fleet.get("one").server.sleep()
+        freed.set()
+        assert (await loading).result == "ready"
+        assert it.states() == {"main": "sleeping", "one": "ready"}
+
+
+@promise
+async def test_what_is_loaded_already_takes_nothing_from_others(tmp_path):
+    async with served_by(tmp_path, offer("one", load=False)) as it:
+        await (await it.start())
+        await it.outcome(it.loads.run_beside(it.plan("one")))
+        it.fleet.main.server.memory.needed_bytes = lambda _: {"RAM": 2**60}
+        assert (await it.outcome(it.loads.run_beside(it.plan("one")))).result == "unchanged"
+        assert it.states() == {"main": "ready", "one": "ready"}
+
+
+@promise
+async def test_a_reload_of_a_main_server_that_sleeps_takes_nothing_from_others(tmp_path):
+    async with served_by(tmp_path, offer("one", load=False)) as it:
+        it.gateway.settings = ONE_AT_A_TIME
+        await (await it.start())
+        await it.outcome(it.loads.run_beside(it.plan("one")))
+        changed = replace(it.plan("main"), digest="changed")
+        assert (await it.outcome(it.loads.run_main(changed, reload=True))).result == "asleep"
+        assert it.states() == {"main": "sleeping", "one": "ready"}
+
+
+@promise
+async def test_a_switch_supersedes_a_load_of_the_same_that_has_not_begun(tmp_path):
+    async with served_by(tmp_path, offer("one", load=False), offer("two", load=False)) as it:
+        it.gateway.settings = GatewaySettings(max_loaded=2, min_warm_seconds=0)
+        await (await it.start())
+        await it.outcome(it.loads.run_beside(it.plan("two")))
+        it.gateway.busy = {"default"}
+        asked, freed = it.keep_memory_of(it.fleet.get("two"))
+        loading = asyncio.create_task(it.outcome(it.loads.run_beside(it.plan("one"))))
+        await asked.wait()
+        switching = asyncio.create_task(it.outcome(it.loads.run_main(it.plan("one"))))
+        await asyncio.sleep(0)
+        freed.set()
+        assert (await loading).why == "superseded by a start of one"
+        assert (await switching).result == "ready"
+        assert [each.name for each in it.fleet if each.profile == "one"] == ["default"]
+
+
+@promise
+async def test_requests_are_told_of_a_load_that_breaks(tmp_path):
+    async with served_by(tmp_path, offer("one", load=False)) as it:
+        await (await it.start())
+
+        async def breaks(*_, **__):
+            raise ZeroDivisionError
+
+        it.loads._prepare = breaks
+        it.loads.load("one")
+        await it.idle()
+        assert it.gateway.loaded_ == [("one", "goss-supervisor failed to load it; its log tells why")]

@@ -268,6 +268,42 @@ async def ten(clients, name):
     return [await clients.ask(body=QUESTION | {"model": name}).result() for _ in range(10)]
 
 
+def test_a_person_need_not_wait_with_the_requests_for_what_the_person_loads(built_home):
+    clients = both(built_home, **{"max-loaded": 1, "drain-timeout": "1s"})
+
+    async def run():
+        stream = clients.endless()
+        await stream.until_begun()
+        asking = clients.ask(body=QUESTION | {"model": "two"})
+        await clients.until(lambda now: now["loads_waiting"])
+        loaded = await asyncio.to_thread(built_home.run, "load", "two", waits=True)
+        assert "two is ready" in loaded.stdout
+        assert (await asking.result()).outcome == "whole"
+        assert (await stream.result()).outcome == "broken"
+        assert launches(clients) == 2
+
+    asyncio.run(run())
+
+
+def test_a_load_that_waits_is_ended_by_an_unload_and_by_the_end_of_the_daemon(built_home):
+    clients = both(built_home, **{"max-loaded": 1})
+
+    async def run():
+        stream = clients.endless()
+        await stream.until_begun()
+        for command, why in {"unload two": "superseded by an unload", "stop": "is being stopped"}.items():
+            loading = asyncio.create_task(
+                asyncio.to_thread(built_home.run, "load", "two", code=12, waits=True)
+            )
+            await clients.until(lambda now: now["loads_waiting"])
+            await asyncio.to_thread(built_home.run, *command.split(), waits=True)
+            assert why in (await loading).stderr
+        await stream.leave()
+        assert launches(clients) == 1
+
+    asyncio.run(run())
+
+
 def test_without_switching_on_request_the_active_profile_answers_to_every_name(built_home):
     clients = both(built_home, **{"switch-on-request": False})
 

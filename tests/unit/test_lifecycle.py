@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from supervisor.server.lifecycle import Lifecycle
 from supervisor.server.lifecycle_table import (
     ARMS,
     LEAVING,
+    LOADING,
     TABLE,
     UNDER_WAY,
     Do,
@@ -1071,6 +1073,39 @@ def test_a_reload_of_the_same_process_only_takes_over_its_policies(asleep):
     assert story.life.outcome.result == ("asleep" if asleep else "ready")
 
 
+@pytest.mark.parametrize("is_spawned", [False, True])
+def test_a_reload_of_what_loads_already_does_not_load_it_again(is_spawned):
+    story = Story()
+    story.after(Start(A, 1))
+    if is_spawned:
+        story.clear()
+    launch = story.life.launch
+    assert story.after(Reload(RENEWED, 5)) == []
+    assert (story.life.launch, story.life.plan) == (launch, RENEWED)
+    if not is_spawned:
+        story.clear()
+    story.serving()
+    assert (result(story, 1), result(story, 5)) == ("ready", "ready")
+
+
+def test_what_a_rollback_loads_is_loaded_anew_for_who_asks_for_it():
+    story = Story().up(A)
+    story.start(B)
+    story.drained()
+    story.exited(GONE)
+    story.clear()
+    story.exited(HOPELESS)
+    launch = story.life.launch
+    story.after(Reload(A, 9))
+    assert story.life.launch == launch + 1
+
+
+def test_what_sleeps_is_loaded_by_a_reload_that_loads():
+    story = Story().asleep()
+    assert story.after(Reload(B_BEHIND, 5, loads=True)) == [Do.CHECK_LAUNCH]
+    assert (story.life.state, story.life.plan) == (State.PREPARING, B_BEHIND)
+
+
 def test_a_reload_of_another_process_is_a_start():
     story = Story().up(A)
     assert story.after(Reload(B, 5)) == [Do.DRAIN, Do.ARM_DRAIN]
@@ -1222,14 +1257,15 @@ class RandomLife(RuleBasedStateMachine):
         self.spawns.clear()
         self.ask(Start, plan)
 
-    @rule(plan=st.sampled_from([A, RENEWED, B_BEHIND, SHRINKS]))
-    def a_profile_is_read_again(self, plan):
-        sleeps = self.life.state is State.SLEEPING
-        runs = self.life.state in {State.READY, State.DEGRADED} and self.life.wanted.digest == plan.digest
-        if not (sleeps or runs):
+    @rule(plan=st.sampled_from([A, RENEWED, B_BEHIND, SHRINKS]), loads=st.booleans())
+    def a_profile_is_read_again(self, plan, loads):
+        sleeps = self.life.state is State.SLEEPING and not loads
+        has_it = self.life.wanted is not None and self.life.wanted.digest == plan.digest
+        is_coming = self.life.state in LOADING and self.life._rolled_back is None
+        if not (sleeps or (has_it and (is_coming or self.life.state in {State.READY, State.DEGRADED}))):
             self.spawns.clear()
             self.stopped = False
-        self.ask(Reload, plan)
+        self.ask(partial(Reload, loads=loads), plan)
 
     @rule(now=st.booleans())
     def person_stops(self, now):
@@ -1310,8 +1346,13 @@ class RandomLife(RuleBasedStateMachine):
 
     @invariant()
     def who_waits_waits_for_one_thing(self):
-        kinds = {type(each) for each in self.life._requests.open} - {WakeAsked, SleepAsked, RestAsked}
-        assert len(kinds) <= 1
+        asked = [
+            each
+            for each in self.life._requests.open
+            if not isinstance(each, WakeAsked | SleepAsked | RestAsked)
+        ]
+        things = {each.plan.digest if isinstance(each, Start | Reload) else "a stop" for each in asked}
+        assert len(things) <= 1
 
     @invariant()
     def a_stop_ends_within_its_bound(self):
