@@ -216,8 +216,9 @@ class Server:
         if "grandchild" in script:
             start_grandchild(script["grandchild"], script.get("grandchild_pid"))
         if script.get("close_output"):
-            os.close(1)
-            os.close(2)
+            for number in 1, 2:  # kept from becoming a client's connection, into which a log line would go
+                os.close(number)
+                os.open(os.devnull, os.O_WRONLY)
         if "exit" in script:
             leave(int(script["exit"]))
 
