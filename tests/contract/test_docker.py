@@ -13,12 +13,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+
+from ..fakes.launching import wait_until
 
 ROOT = Path(__file__).parents[2]
 ENTRY = ROOT / "docker" / "entrypoint"
@@ -246,13 +247,14 @@ def wait_until_healthy(container: subprocess.Popen, env: dict[str, str], log: Pa
     """By the image's own health check."""
     (check,) = all_of("HEALTHCHECK")
     command = json.loads(check.partition("CMD ")[2])
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while subprocess.run(
-        command, env=env, capture_output=True, executable=shutil.which(command[0], path=env["PATH"])
-    ).returncode:
-        assert container.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
+    program = shutil.which(command[0], path=env["PATH"])
+
+    def is_over() -> bool:
+        check = subprocess.run(command, env=env, capture_output=True, executable=program)
+        return check.returncode == 0 or container.poll() is not None
+
+    wait_until(is_over, "it does not become healthy", PATIENCE_SECONDS)
+    assert container.poll() is None, log.read_text()
 
 
 def answer(port: int, key: str) -> int:

@@ -212,6 +212,7 @@ def test_ctrl_z_is_heard_in_the_middle_of_drawing(tmp_path):
         seen.type(CTRL_S + "2")  # the terminal takes no more, and the other view is to be drawn
         wait_until(lambda: waits_in.read_text() in {"wait_woken", "n_tty_write"})
         seen.type(CTRL_Z)
+    assert "it ended with 0" in seen.text
 
 
 def test_a_terminal_without_utf8_or_colours_gets_neither(home):

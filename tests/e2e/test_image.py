@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 
 from supervisor.cgroups import MOUNT
 
+from ..fakes.launching import wait_until
 from ..fakes.shapes import write_sparse
 from .conftest import BUILT, PATIENCE, free_port
 
@@ -160,11 +160,12 @@ class Container:
         """By the image's own health check."""
         kind, *check = self.config["Healthcheck"]["Test"]
         assert kind == "CMD"
-        deadline = time.monotonic() + PATIENCE * 2
-        while self.exec(*check).returncode:
-            assert process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.2)
+        wait_until(
+            lambda: self.exec(*check).returncode == 0 or process.poll() is not None,
+            "it does not become healthy",
+            PATIENCE * 2,
+        )
+        assert process.poll() is None, self.log.read_text()
 
     def stop(self) -> None:
         os.kill(self._pid, signal.Signals[self.config["StopSignal"]])

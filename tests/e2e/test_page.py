@@ -469,6 +469,7 @@ def test_a_key_that_is_removed_ends_what_it_began(keyed, page):
     shows_card(page, "demo", "asleep")
     keyed.run("key", "rm", "later")
     page.shows("This page needs a key of the scope admin.")
+    assert not counts(keyed, key)
 
 
 def test_the_code_of_open_is_good_once_and_leaves_the_address(keyed, page, browser):
