@@ -33,6 +33,7 @@ from .control_request import ControlRequest
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Launching = Coroutine[Any, Any, asyncio.Future[Outcome]]
 _draw = random.SystemRandom()
 _ID_BITS = 59  # what a whole number in our JSON may have; enough that nobody guesses it over a network
 
@@ -46,6 +47,7 @@ class _HoldUnderWay:
     """
 
     hold: Hold
+    reader: asyncio.StreamReader
     instance: Instance
     profile: str
     plan: LaunchPlan | None
@@ -59,13 +61,18 @@ class _HoldUnderWay:
     work: asyncio.Task[asyncio.Future[Outcome]] | None = None
     life: asyncio.Task[tuple[str, ...]] | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Also where its owner is gone, but the task that waits for that has not had its turn yet."""
+        return self.over.is_set() or self.reader.at_eof()
+
 
 class Loader(Protocol):
     """What `Loads` is here."""
 
-    def run_beside(self, plan: LaunchPlan) -> Coroutine[Any, Any, asyncio.Future[Outcome]]: ...
+    def run_beside(self, plan: LaunchPlan) -> Launching: ...
 
-    def wake(self, instance: Instance, *, evicts: bool) -> Coroutine[Any, Any, asyncio.Future[Outcome]]: ...
+    def wake(self, instance: Instance, *, evicts: bool) -> Launching: ...
 
     def evicted_for(self, profile: str) -> frozenset[str]: ...
 
@@ -78,9 +85,7 @@ class LaunchGateway(Protocol):
 
     def changed(self, instance: Instance) -> None: ...
 
-    def launch(
-        self, plan: LaunchPlan, listen: None, *, reload: bool
-    ) -> Coroutine[Any, Any, asyncio.Future[Outcome]]: ...
+    def launch(self, plan: LaunchPlan, listen: None, *, reload: bool) -> Launching: ...
 
 
 class Holds:
@@ -105,18 +110,18 @@ class Holds:
             _refuse_if_held(each.instance, 0)
         instance = self._server_of(request)
         self.refuse(instance, request)
-        server = instance.server
+        server, last = instance.server, instance.last_failure
         hold = Hold(
             1 + _draw.getrandbits(_ID_BITS), request.owner, request.why, time.time(),
             measures=request.measures, polite=request.polite,
         )  # fmt: skip
         loaded = frozenset(each.name for each in self._fleet if each.server.state not in ABSENT)
         found = _HoldUnderWay(
-            hold, instance, request.server or "", server.plan, server.state, instance.last_failure, loaded
+            hold, reader, instance, request.server or "", server.plan, server.state, last, loaded
         )
         self._under_way[hold.id], server.hold = found, hold
         self._tell(instance)
-        found.life = asyncio.create_task(self._live(found, reader))
+        found.life = asyncio.create_task(self._live(found))
         self._came.set()
         return found
 
@@ -127,9 +132,9 @@ class Holds:
         main = self._fleet.main
         return main if main.server.plan is None else self._fleet.ensure(request.server)
 
-    async def _live(self, found: _HoldUnderWay, reader: asyncio.StreamReader) -> tuple[str, ...]:
+    async def _live(self, found: _HoldUnderWay) -> tuple[str, ...]:
         """What could not be put back, in words."""
-        gone, over = asyncio.ensure_future(_end_of(reader)), asyncio.ensure_future(found.over.wait())
+        gone, over = asyncio.ensure_future(_end_of(found.reader)), asyncio.ensure_future(found.over.wait())
         await asyncio.wait([gone, over], return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
         over.cancel()
@@ -171,7 +176,7 @@ class Holds:
     @property
     def unsettled(self) -> str:
         """What is being put back, in words; "" for nothing."""
-        over = [each.hold.owner for each in self._under_way.values() if each.over.is_set()]
+        over = [each.hold.owner for each in self._under_way.values() if each.is_over]
         return f"what {' and '.join(over)} changed is being put back" if over else ""
 
     async def all_over(self, seconds: float) -> None:
@@ -218,9 +223,7 @@ class Holds:
         if (found := self._under_way.get(request.hold)) is not None:
             found.has_run = True
 
-    async def launch(
-        self, request: ControlRequest, launching: Coroutine[Any, Any, asyncio.Future[Outcome]]
-    ) -> asyncio.Future[Outcome]:
+    async def launch(self, request: ControlRequest, launching: Launching) -> asyncio.Future[Outcome]:
         """
         Await this launch.  One for a hold that measures is given up, if it still waits for memory, when that
         is over: then it raises Superseded.
@@ -358,7 +361,7 @@ class Holds:
             if found.state is State.STOPPED:
                 await server.stop()
 
-    def _run(self, instance: Instance, plan: LaunchPlan) -> Coroutine[Any, Any, asyncio.Future[Outcome]]:
+    def _run(self, instance: Instance, plan: LaunchPlan) -> Launching:
         """Where the very same process runs, as a trial, only its policies change."""
         if instance is self._fleet.main:
             return self._gateway.launch(plan, None, reload=True)
@@ -386,9 +389,7 @@ async def _end_of(reader: asyncio.StreamReader) -> None:
         await reader.read()
 
 
-async def _told(
-    problems: list[str], profile: str, launching: Coroutine[Any, Any, asyncio.Future[Outcome]]
-) -> None:
+async def _told(problems: list[str], profile: str, launching: Launching) -> None:
     """Await it, and note what went wrong."""
     try:
         outcome = await (await launching)

@@ -20,6 +20,7 @@ from supervisor.daemon.daemon import OPERATION_SECONDS
 from supervisor.errors import AlreadyRunning, NotRunning, StartFailed, Superseded, SupervisorError
 from supervisor.home import client
 from supervisor.home.background_daemon import background_daemon, ordered
+from supervisor.home.control_socket import endpoint
 from supervisor.measure.session import opened
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
@@ -476,6 +477,29 @@ def test_where_no_daemon_ran_nothing_is_left_of_one_who_is_killed(home):
         pids = [now["daemon"]["pid"], now["servers"][0]["pid"]]
     assert all(map(wait_until_gone, pids))
     assert not list(home.root.rglob("*.json"))
+
+
+def test_that_an_owner_is_gone_is_known_even_if_the_daemon_hears_of_it_only_when_it_is_asked(home):
+    """Frozen, it gets both at once: nobody who comes again is refused for one who is dead."""
+    made = home.plan("p")
+    home.start(made)
+    with holder(made) as process:
+        assert process.stdout.readline() == "held\n"
+        daemon = psutil.Process(home.ask("status")["status"]["daemon"]["pid"])
+        daemon.suspend()
+        try:
+            process.kill()
+            process.wait()
+            with (
+                endpoint(home.paths.runtime).connect(BOUND_SECONDS) as asking,
+                asking.makefile("rb") as answer,
+            ):
+                asking.sendall(b'{"protocol": 1, "op": "status"}\n')
+                daemon.resume()
+                status = json.loads(answer.readline())["status"]
+        finally:
+            daemon.resume()
+    assert status["daemon"]["unsettled"] == f"what bench (pid {process.pid}) changed is being put back"
 
 
 @pytest.mark.parametrize("has_daemon", [False, True], ids=["without a daemon", "with one"])

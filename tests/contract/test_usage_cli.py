@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import date, timedelta
 from unittest.mock import Mock
 
@@ -13,11 +12,11 @@ from click.testing import CliRunner
 from supervisor.cli.usage import usage
 from supervisor.errors import ConfigError, SupervisorError, UsageError
 from supervisor.gateway.telemetry.usage_file import UsageFile
-from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums, day_of
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums
 from supervisor.home import client
 from supervisor.paths import Paths
 
-TODAY = day_of(time.time())
+TODAY = "2026-11-30"
 LONG_AGO = (date.fromisoformat(TODAY) - timedelta(days=100)).isoformat()
 CHAT = UsageSums(1200, 7, 0, 2_000_000, 1_500_000, 34_567, 7322.0)
 UNKNOWN = UsageSums(2, 0, 2, 0, 0, 0, 1.25)
@@ -27,6 +26,7 @@ HALF = UsageSums(3, 0, 1, 100, 0, 10, 2.0)
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path))
+    monkeypatch.setattr("supervisor.cli.usage.day_of", lambda _: TODAY)
     return UsageFile(Paths.from_environment().state / "usage.sqlite")
 
 
