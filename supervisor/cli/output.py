@@ -198,10 +198,12 @@ def _sentence(outcome: dict[str, Any], server: dict[str, Any]) -> str:
 
 
 def _story(outcome: dict[str, Any], status: dict[str, Any]) -> str:
-    failure = status.get("server", {}).get("last_failure") or {}
+    server = status.get("server", {})
+    failure = server.get("last_failure") or {}
     tail = "".join(f"\n  | {line}" for line in failure.get("log_tail", []))
     if outcome["result"] == "rolled back":
-        return f"The switch failed, and {outcome['profile']} runs again: {outcome['why']}{tail}"
+        does = "sleeps" if server.get("state") == "sleeping" else "runs"
+        return f"The switch failed, and {outcome['profile']} {does} again: {outcome['why']}{tail}"
     return f"{outcome['profile']} did not become ready: {outcome['why']}{tail}"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -75,6 +75,7 @@ class Loads:
         self.took_over = ""  # the last survivor, in words
         self.place: Place = _at_once
         self.survivors = survivors
+        self._put_off: list[str] | None = None  # profiles that requests ask for during `held_back`
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by profile
         self._fleet = fleet
         self._gateway = gateway
@@ -147,9 +148,9 @@ class Loads:
             return server.reload(plan)
 
         def begin() -> asyncio.Future[Outcome]:
-            found = self._fleet().having(plan.profile) or instance
-            if found is not instance:  # the main server has got it meanwhile
-                return found.server.wake()
+            main = self._fleet().main
+            if instance is not main and self._has(main, plan.profile):  # it has got it meanwhile
+                return main.server.wake()
             return server.start(plan) if again else server.reload(plan, loads=True)
 
         return await self.admission.launch(
@@ -215,6 +216,8 @@ class Loads:
         return self.admission.evicted_for(profile)
 
     def awaits(self, profile: str) -> str:
+        if self._put_off and profile in self._put_off:
+            return "the upgrade of goss-supervisor"
         awaited = [each.text for each in self.admission.awaited if each.profile == profile]
         found = self._fleet().having(profile)
         if found is None or found.server.state is State.SLEEPING:  # nothing is loaded while one is held
@@ -232,7 +235,24 @@ class Loads:
     # --- for the gateway
 
     def load(self, profile: str, *, by_request: bool = True) -> None:
+        if by_request and self._put_off is not None:
+            self._put_off.append(profile)
+            return
         self._begin(self._load_for_gateway(profile, *["--by-request"] * by_request))
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """
+        Loads for requests that come meanwhile begin afterwards: where clients ask without pause for more
+        models than fit, one is always under way.
+        """
+        self._put_off = []
+        try:
+            yield
+        finally:
+            put_off, self._put_off = self._put_off, None
+            for profile in put_off:
+                self.load(profile)
 
     def wanted(self, profile: str) -> None:
         self.admission.wanted(profile)

@@ -1,7 +1,8 @@
 """
 Upgrade in place: another version of the program takes this process over, with all that it holds.
 
-1. It waits until nothing changes: no start, load, stop, job or hold is under way.
+1. It waits until nothing changes: no start, load, stop, job or hold is under way.  Loads that requests ask
+   for from now on are the new program's, which gets those requests.
 2. The new program proves, in a separate process, that it can be imported and can read what it will get.  If
    it does not do so in time, the daemon goes on unchanged.
 3. If clients are connected, this process forks.  The child, its *copy*, finishes the answers under way (see
@@ -213,17 +214,18 @@ else:
                 hint="goss-supervisor status shows the version when it is done.",
             )
         began = time.time()
-        async for waits in _quiet(daemon):
-            yield waits
-        yield {"step": "checking the new program", "again_seconds": SAY_SECONDS}
-        version = await beside_the_loop(partial(_proved, program, written(daemon.hand_over(int))))
-        log.info("upgrading in place to version %s", version)
-        yield {"step": f"becoming version {version}", "again_seconds": SAY_SECONDS}
-        await daemon.write_all()
-        async for waits in _quiet(daemon):  # time has passed
-            yield waits
-        daemon.notifier.ping()
-        await _exec(daemon, program, connection, began)
+        with daemon.loads.held_back():
+            async for waits in _quiet(daemon):
+                yield waits
+            yield {"step": "checking the new program", "again_seconds": SAY_SECONDS}
+            version = await beside_the_loop(partial(_proved, program, written(daemon.hand_over(int))))
+            log.info("upgrading in place to version %s", version)
+            yield {"step": f"becoming version {version}", "again_seconds": SAY_SECONDS}
+            await daemon.write_all()
+            async for waits in _quiet(daemon):  # time has passed
+                yield waits
+            daemon.notifier.ping()
+            await _exec(daemon, program, connection, began)
 
     async def _quiet(daemon: DaemonParts) -> AsyncIterator[UpgradeMessage]:
         """Until nothing is under way."""

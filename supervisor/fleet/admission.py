@@ -20,6 +20,7 @@ from ..home.event_log import about
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..profile.definition import GatewaySettings
+from ..server.gpu_memory import larger
 from ..server.instance import Instance
 from ..server.lifecycle import OF_MEMORY
 from ..server.lifecycle_table import ABSENT, LEAVING, SERVING, State
@@ -53,7 +54,7 @@ class Admission:
         self._waiting: list[_Load] = []
         self._awaited: dict[str, WaitFor] = {}  # by profile, as decided last
         self._changed = asyncio.Event()
-        self._admitted: dict[str, _Load] = {}  # by server: what was let in and is not decided yet
+        self._admitted: list[_Load] = []  # what was let in and is not decided yet
         self._end = ""  # why nothing begins any more
         self._times = LoadTimes()
         self._present: set[str] = set()  # servers that hold memory, by name
@@ -131,8 +132,8 @@ class Admission:
         return decided
 
     def _let_out(self, asking: _Load) -> None:
-        if self._admitted.get(asking.instance.name) is asking:
-            del self._admitted[asking.instance.name]
+        if asking in self._admitted:
+            self._admitted.remove(asking)
 
     def give_up(
         self,
@@ -155,7 +156,7 @@ class Admission:
 
     @property
     def _undecided(self) -> list[_Load]:
-        return [*self._waiting, *self._admitted.values()]
+        return [*self._waiting, *self._admitted]
 
     def end(self, why: str) -> None:
         """The same, and for all that come from now on."""
@@ -180,7 +181,7 @@ class Admission:
         words = "%s ran out of memory while it loaded: once more without %s"
         log.warning(words, asking.name, victim.names[0])
         asking.plan = replace(asking.plan, needs={})  # not known: who is evicted waits until it is loaded
-        self._admitted[asking.instance.name] = asking
+        self._admitted.append(asking)
         unloaded = await self._evict(victim.names, asking)
         return await (await self._begin(asking, begin, unloaded))
 
@@ -214,7 +215,7 @@ class Admission:
         if asking.by_request and (there := asking.instance.profile) not in {"", asking.name}:
             asking.give_up(f"superseded by a start of {there}")
         if not asking.over.done():
-            self._admitted[asking.instance.name] = asking
+            self._admitted.append(asking)
         return unloaded
 
     def _decision(self, asking: _Load) -> Decision:
@@ -251,9 +252,12 @@ class Admission:
     def held_plan(self, instance: Instance) -> LaunchPlan | None:
         """The plan that has memory in this server, or was let in; None for one that is not loaded."""
         is_there = instance.server.state not in ABSENT
-        if (let_in := self._admitted.get(instance.name)) is not None:
-            return let_in.plan
+        if let_in := self._let_in(instance):
+            return let_in[-1].plan
         return instance.server.plan if is_there else None
+
+    def _let_in(self, instance: Instance) -> list[_Load]:
+        return [each for each in self._admitted if each.instance.name == instance.name]
 
     def _drain_seconds(self, profiles: Collection[str]) -> float:
         """How long their requests under way may go on."""
@@ -269,7 +273,8 @@ class Admission:
         self._demand.note_eviction(self._now)
         self._evictions |= dict.fromkeys((each.name for each in victims), profile)
         for each in victims:
-            if (let_in := self._admitted.pop(each.name, None)) is not None:
+            for let_in in self._let_in(each):
+                self._admitted.remove(let_in)
                 let_in.give_up(f"superseded by a load of {profile}")
         gone: asyncio.Future[Any] = asyncio.gather(*(each.server.sleep() for each in victims))
         await asyncio.wait([gone, asking.over], return_when=asyncio.FIRST_COMPLETED)
@@ -328,9 +333,12 @@ class Admission:
 
     def _resident(self, instance: Instance, plan: LaunchPlan) -> Resident:
         name, server, clients = instance.name, instance.server, self._clients()
+        needs = server.memory.needed_bytes(plan)
+        if needs and (former := server.lifecycle.fallback or server.plan) is not None:
+            needs = larger(needs, former.needs)  # it comes back if this one fails
         return Resident(
             plan.profile,
-            self._limited(server.memory.needed_bytes(plan)),
+            self._limited(needs),
             "leaving" if server.state in LEAVING else "ready" if server.state in SERVING else "loading",
             is_busy=clients is not None and clients.is_busy(name),
             pinned=self.is_pinned(instance),

@@ -62,10 +62,11 @@ class Fleet:
 
     async def drop(self, instance: Instance) -> bool:
         """Stop it, and have it no more; not for the main one.  False: somebody else did so meanwhile."""
-        while (await instance.server.stop()).result == "superseded":
-            pass  # by a start that came meanwhile: nothing of it may be left
-        if self._instances.get(instance.name) is not instance:
-            return False
+        is_stopped = False
+        while not is_stopped:  # superseded by a start that came meanwhile: nothing of it may be left
+            is_stopped = (await instance.server.stop()).result != "superseded"
+            if self._instances.get(instance.name) is not instance:
+                return False
         del self._instances[instance.name]
         self._working.pop(instance.name).cancel()
         instance.close()

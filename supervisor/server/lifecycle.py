@@ -20,6 +20,7 @@ from ..plan.launch import SHORT_AT_LOAD, SHORT_IN_REQUESTS, LaunchPlan
 from .diagnosis import WORKER_LOST, Diagnosis
 from .lifecycle_table import (
     ARMS,
+    FAILURES,
     LEAVING,
     LIVE,
     LOADING,
@@ -73,6 +74,7 @@ class Lifecycle:
     _next: LaunchPlan | None = None
     _sleeps: bool = False  # it is on its way to sleep, with the next plan where there is one
     _fallback: LaunchPlan | None = None
+    _fallback_sleeps: bool = False  # it had no memory, which may be in use by now
     _rolled_back: Diagnosis | None = None
     _served: bool = False
     _condemned: Diagnosis | None = None
@@ -114,6 +116,11 @@ class Lifecycle:
     def wanted(self) -> LaunchPlan | None:
         """What runs, or would if all workers were there."""
         return self.whole or self.plan
+
+    @property
+    def fallback(self) -> LaunchPlan | None:
+        """What served until this launch was asked for, and runs again if it comes to nothing."""
+        return None if self._fallback_sleeps else self._fallback
 
     @property
     def has_another(self) -> bool:
@@ -170,8 +177,10 @@ class Lifecycle:
                 return Event.LAST_TIMER if is_last else Event.TIMER
             case PreflightDone(problem=problem) if self.state is State.PREPARING:
                 return self._judge_failure(problem, now) if problem else Event.CLEAR
-            case Serving(degraded=degraded):
-                return self._judge_serving(degraded)
+            case Serving(degraded=degraded) if self.state is State.STARTING:
+                return Event.DEGRADED if degraded or self.whole is not None else Event.READY
+            case Serving(degraded=degraded) if degraded and self.state is State.READY:
+                return Event.DEGRADED
             case Unresponsive(diagnosis=diagnosis) if self.state in LIVE | {State.DRAINING}:
                 return Event.KILL if diagnosis.kind == WORKER_LOST else Event.GIVEN_UP_ON
             case WorkersBack() if self.whole is not None and self.state is State.DEGRADED:
@@ -187,11 +196,6 @@ class Lifecycle:
         if self.state in LEAVING:
             return Event.SLEEP if self._next is not None or self._condemned is not None else None
         return None if self.state in {State.STOPPED, State.FAILED, State.SLEEPING} else Event.SLEEP
-
-    def _judge_serving(self, degraded: str) -> Event | None:
-        if self.state is State.STARTING:
-            return Event.DEGRADED if degraded or self.whole is not None else Event.READY
-        return Event.DEGRADED if degraded and self.state is State.READY else None
 
     def _judge_exit(self, diagnosis: Diagnosis, now: float) -> Event:
         if self.state in LIVE:
@@ -216,7 +220,7 @@ class Lifecycle:
         if self.plan.adjusted is not None and diagnosis.kind in OF_MEMORY and not self._served:
             return Event.ADJUST
         if self._fallback is not None and not self._served:
-            return Event.FALL_BACK
+            return Event.FALL_ASLEEP if self._fallback_sleeps else Event.FALL_BACK
         helpless = not diagnosis.retryable or (bool(self.plan.adjusts) and diagnosis.kind in OF_MEMORY)
         excused = lost or (diagnosis.is_ours and self.proven is not None)  # it serves again after that
         if self.plan.restart.policy == "never" or (helpless and not self._served):
@@ -258,7 +262,7 @@ class Lifecycle:
                 self._next, self.why = self.whole, "its workers are back"
             case Event.ASLEEP:
                 self._fall_asleep(self._next or self.wanted)
-            case Event.RETRY | Event.GIVE_UP | Event.FALL_BACK | Event.ADJUST | Event.SHRINK:
+            case _ if event in FAILURES:
                 self._remember_failure(event)
             case Event.LAST_TIMER:
                 self.why = f"the server is still alive {GONE_SECONDS:g} s after KILL"
@@ -272,6 +276,7 @@ class Lifecycle:
         works = self.state not in (State.STOPPED, State.FAILED)
         changed = self.proven is not None and self.proven.digest != plan.digest
         self._fallback = self.proven if works and changed and not plan.is_trial else None
+        self._fallback_sleeps |= self.state is State.SLEEPING
         self._rolled_back = self._condemned = None
         self._sleeps = False
         self._budget.clear()
@@ -324,7 +329,7 @@ class Lifecycle:
         self.proven = self.proven if self.plan and self.plan.is_trial else self.wanted
         degraded = "; ".join(filter(None, (self._missing, degraded)))
         self.why = degraded or (f"with {self.plan.adjustment}" if self.plan and self.plan.adjustment else "")
-        self._fallback = None
+        self._fallback, self._fallback_sleeps = None, False
         if self._rolled_back is not None:
             self._settle("rolled back", self._rolled_back.message, self._rolled_back.hint)
         else:
@@ -337,8 +342,11 @@ class Lifecycle:
         self._condemned = None
         if event is Event.FALL_BACK:
             self._rolled_back = self.failure
-            previous, self._fallback = self._fallback, None
-            self._begin(previous)
+            self._begin(self._fallback)
+            self._fallback = None
+        elif event is Event.FALL_ASLEEP:
+            self._fall_asleep(self._fallback)
+            self._settle("rolled back", self.failure.message, self.failure.hint)
         elif event is Event.ADJUST:
             assert self.plan.adjusted
             self.restarts += self._served

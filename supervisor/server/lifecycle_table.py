@@ -51,6 +51,7 @@ class Event(StrEnum):
     RETRY = "failed, retry"
     GIVE_UP = "failed, give up"
     FALL_BACK = "failed, fall back"
+    FALL_ASLEEP = "failed, fall back asleep"  # as what was there before did
     ADJUST = "failed, adjust"  # for memory, and there is a plan that takes less
     SHRINK = "failed, smaller"  # a worker is gone, and there is a plan that needs none
     REGROW = "workers back"
@@ -94,7 +95,9 @@ _CRASHES: dict[Event, tuple[State, tuple[Do, ...]]] = {
     Event.GIVE_UP: (State.FAILED, (Do.SETTLE,)),
 }
 _ADJUSTED = {Event.ADJUST: _AGAIN}
-_FAILURES = {**_CRASHES, **_ADJUSTED, Event.FALL_BACK: _AGAIN}  # before it has ever served
+_FALLEN = {Event.FALL_BACK: _AGAIN, Event.FALL_ASLEEP: _SLEEP}
+_FAILURES = {**_CRASHES, **_ADJUSTED, **_FALLEN}  # before it has ever served
+FAILURES = frozenset([*_FAILURES, Event.SHRINK])
 _WENT = {Event.DONE: _STOPPED, Event.NEXT: _AGAIN, Event.ASLEEP: _SLEEP}
 _GONE = {**_WENT, **_FAILURES}  # it may have been given up on
 _LOADING = {

@@ -82,6 +82,7 @@ def test_who_asks_a_server_that_is_dropped_meanwhile_waits_for_nothing(tmp_path)
         await asyncio.sleep(0)
         begun = instance.server.start(made)  # supersedes the stop
         assert sorted(await asyncio.gather(*dropping)) == [False, True]
+        assert not await fleet.drop(instance), "somebody else did so long ago"
         late = instance.server.start(made)
         assert [(await each).result for each in (begun, late)] == ["superseded", "superseded"]
         await instance.server.passed()

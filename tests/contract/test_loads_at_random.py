@@ -104,6 +104,7 @@ class Process(Server):
     async def _spawn(self, launch):
         assert not self.alive, "two processes of one server"
         self.alive = self.plan.needs["RAM"]
+        self.world.most = max(self.world.most, self.world.used)
         self.running = launch
         if self.world.draw.random() < self.world.troubles:
             asyncio.get_running_loop().call_later(
@@ -163,7 +164,7 @@ class World:
         )
         self.sizes = {name: self.draw.choice([20, 40, 60, 100]) for name in NAMES}
         self.troubles = self.draw.choice([0.0, 0.0, 0.2])
-        self.evictions = self.loads_asked = 0
+        self.evictions = self.loads_asked = self.most = 0
         self.scheduler = Scheduler(self.settings)
         self.refused, self.answered = [], 0
         self.tasks = set()
@@ -356,7 +357,7 @@ class World:
         return {
             "servers": [(each.name, each.profile, each.server.state.value) for each in self.fleet],
             "waiting": [(each.name, each.by_request, each.alone) for each in self.loads.admission._waiting],
-            "admitted": {name: each.name for name, each in self.loads.admission._admitted.items()},
+            "admitted": [(each.instance.name, each.name) for each in self.loads.admission._admitted],
             "tickets": [(each.profile, each.arrived) for each in self.scheduler.waiting],
             "undecided": list(self.undecided.values()),
             "now": self.now,
@@ -397,4 +398,5 @@ def test_whatever_people_and_clients_ask_for_at_once_comes_to_an_end(seed, tmp_p
         world, done = runner.run(story())
     assert world.evictions <= 2 * len(done), done
     assert world.loads_asked <= 4 * len(done), done
+    assert world.most <= ROOM, done
     assert not [reason for reason, _ in world.refused if reason == "late"], done

@@ -634,6 +634,35 @@ def test_a_switch_that_fails_goes_back_once_to_the_plan_that_worked():
     assert story.exited() == [Do.ARM_BACKOFF]
 
 
+@pytest.mark.parametrize("detours", [0, 1])
+def test_a_switch_from_what_sleeps_goes_back_to_that_asleep(detours):
+    """Its memory may be another model's by now; whoever asks for it loads it, as before."""
+    story = Story().asleep(A_BEHIND)
+    for detour in range(detours):
+        story.start(replace(B, digest=f"b{detour}"))
+    story.start(B)
+    assert story.life.fallback is None, "it takes no memory"
+    story.clear()
+    assert story.exited(HOPELESS) == [Do.SETTLE]
+    assert (story.life.state, story.life.plan) == (State.SLEEPING, A_BEHIND)
+    assert (story.life.outcome.result, story.life.outcome.why) == ("rolled back", "a bad argument")
+    story.after(WakeAsked(9))
+    story.clear()
+    story.serving()
+    assert result(story, 9) == "ready"
+
+
+def test_what_has_slept_once_and_serves_again_runs_again_after_a_failed_switch():
+    story = Story().asleep(A_BEHIND)
+    story.up(B)
+    story.start(A)
+    assert story.life.fallback is B
+    story.exited(GONE)
+    story.clear()
+    assert story.exited(HOPELESS) == [Do.CHECK_LAUNCH]
+    assert story.life.plan is B
+
+
 def test_a_rollback_that_fails_too_is_an_ordinary_failure():
     story = Story().up()
     story.start(B)
