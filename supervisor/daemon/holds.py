@@ -64,7 +64,7 @@ class _HoldUnderWay:
     @property
     def is_over(self) -> bool:
         """Also where its owner is gone, but the task that waits for that has not had its turn yet."""
-        return self.over.is_set() or self.reader.at_eof()
+        return self.over.is_set() or self.reader.at_eof() or self.reader.exception() is not None
 
 
 class Loader(Protocol):

@@ -175,6 +175,8 @@ class Loads:
         self, instance: Instance, *, by_request: bool = False, alone: bool = False, evicts: bool = True
     ) -> asyncio.Future[Outcome]:
         """Load what this server has, as `run_beside` does; where it serves, its idle time begins anew."""
+        if instance.server.state is State.SLEEPING:
+            instance = self._fleet().having(instance.profile) or instance  # another may have it by now
         server, plan = instance.server, instance.server.plan
         if (gateway := self._gateway()) is not None:
             gateway.uses.touch(instance.name)

@@ -54,7 +54,7 @@ class Admission:
         self._waiting: list[_Load] = []
         self._awaited: dict[str, WaitFor] = {}  # by profile, as decided last
         self._changed = asyncio.Event()
-        self._admitted: list[_Load] = []  # what was let in and is not decided yet
+        self._admitted: dict[_Load, None] = {}  # in this order: what was let in and is not decided yet
         self._end = ""  # why nothing begins any more
         self._times = LoadTimes()
         self._present: set[str] = set()  # servers that hold memory, by name
@@ -121,19 +121,15 @@ class Admission:
             for each in unloaded:
                 await each.server.released(asking.plan)
             if asking.over.done():
-                self._let_out(asking)
+                self._admitted.pop(asking, None)
                 return asking.over
             asking.instance.placement = _in_words(self._residents(asking), unloaded)
             decided = begin()
         except BaseException:
-            self._let_out(asking)
+            self._admitted.pop(asking, None)
             raise
-        decided.add_done_callback(lambda _: self._let_out(asking))
+        decided.add_done_callback(lambda _: self._admitted.pop(asking, None))
         return decided
-
-    def _let_out(self, asking: _Load) -> None:
-        if asking in self._admitted:
-            self._admitted.remove(asking)
 
     def give_up(
         self,
@@ -156,7 +152,7 @@ class Admission:
 
     @property
     def _undecided(self) -> list[_Load]:
-        return [*self._waiting, *self._admitted]
+        return [*self._admitted, *self._waiting]
 
     def end(self, why: str) -> None:
         """The same, and for all that come from now on."""
@@ -181,7 +177,7 @@ class Admission:
         words = "%s ran out of memory while it loaded: once more without %s"
         log.warning(words, asking.name, victim.names[0])
         asking.plan = replace(asking.plan, needs={})  # not known: who is evicted waits until it is loaded
-        self._admitted.append(asking)
+        self._admitted[asking] = None
         unloaded = await self._evict(victim.names, asking)
         return await (await self._begin(asking, begin, unloaded))
 
@@ -215,14 +211,14 @@ class Admission:
         if asking.by_request and (there := asking.instance.profile) not in {"", asking.name}:
             asking.give_up(f"superseded by a start of {there}")
         if not asking.over.done():
-            self._admitted.append(asking)
+            self._admitted[asking] = None
         return unloaded
 
     def _decision(self, asking: _Load) -> Decision:
         if asking.by_request and self._waiting_since(asking.name) is None:
             asking.give_up("no request waits for it any more")
             return Beside()
-        if asking.waits_for_a_person(self._undecided):
+        if asking.waits_for_another(self._undecided):
             return WaitFor((asking.name,), None)
         residents = self._residents(asking)
         if not asking.evicts:
@@ -251,10 +247,13 @@ class Admission:
 
     def held_plan(self, instance: Instance) -> LaunchPlan | None:
         """The plan that has memory in this server, or was let in; None for one that is not loaded."""
-        is_there = instance.server.state not in ABSENT
-        if let_in := self._let_in(instance):
-            return let_in[-1].plan
-        return instance.server.plan if is_there else None
+        return next(reversed(self._held(instance)), None)
+
+    def _held(self, instance: Instance) -> list[LaunchPlan]:
+        """All for which memory is kept there, also what comes back if a switch fails; the newest is last."""
+        server = instance.server
+        there = [] if server.state in ABSENT else [server.lifecycle.fallback, server.plan]
+        return [each for each in [*there, *(each.plan for each in self._let_in(instance))] if each]
 
     def _let_in(self, instance: Instance) -> list[_Load]:
         return [each for each in self._admitted if each.instance.name == instance.name]
@@ -274,7 +273,7 @@ class Admission:
         self._evictions |= dict.fromkeys((each.name for each in victims), profile)
         for each in victims:
             for let_in in self._let_in(each):
-                self._admitted.remove(let_in)
+                del self._admitted[let_in]
                 let_in.give_up(f"superseded by a load of {profile}")
         gone: asyncio.Future[Any] = asyncio.gather(*(each.server.sleep() for each in victims))
         await asyncio.wait([gone, asking.over], return_when=asyncio.FIRST_COMPLETED)
@@ -334,8 +333,8 @@ class Admission:
     def _resident(self, instance: Instance, plan: LaunchPlan) -> Resident:
         name, server, clients = instance.name, instance.server, self._clients()
         needs = server.memory.needed_bytes(plan)
-        if needs and (former := server.lifecycle.fallback or server.plan) is not None:
-            needs = larger(needs, former.needs)  # it comes back if this one fails
+        for other in self._held(instance) if needs else ():
+            needs = larger(needs, other.needs)
         return Resident(
             plan.profile,
             self._limited(needs),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from ..errors import NotFound
 from ..home.places import SERVER
 from ..server.instance import Instance
+from ..server.lifecycle_table import ABSENT
 from ..server.outcome import Outcome
 
 MakeInstance = Callable[[str, Callable[[], int]], Instance]
@@ -44,8 +45,9 @@ class Fleet:
         return found
 
     def having(self, profile: str) -> Instance | None:
-        """The one that has this profile's plan, loaded or not."""
-        return next((each for each in self if each.profile == profile), None)
+        """The one that has this profile's plan, loaded or not; of two the one that is not asleep."""
+        found = (each for each in self if each.profile == profile)
+        return min(found, key=lambda each: each.server.state in ABSENT, default=None)
 
     def ensure(self, profile: str) -> Instance:
         """The same, made anew if there is none."""

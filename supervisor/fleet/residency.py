@@ -115,6 +115,8 @@ class _Table:
     def decide(self, asked: Asked, turns: Turns) -> Decision:
         itself = self.there.get(asked.name)
         if itself and itself.phase == "loading":
+            if asked.alone:
+                self._load(asked)
             return WaitFor((asked.name,), None)
         if refused := self._no_room(asked):
             return refused

@@ -13,7 +13,7 @@ from ..hardware.sensors import CPU, RAM, DeviceReading
 from ..plan.launch import LaunchPlan
 from ..plan.listen import serves_clients
 from ..server.diagnosis import Diagnosis
-from ..server.lifecycle_table import State
+from ..server.lifecycle_table import ABSENT, State
 from ..server.outcome import Hold
 from ..server.probe_target import ProbeTarget
 from ..server.rpc_probe import client_at
@@ -215,8 +215,9 @@ class Backends:
         return "" if handler is None else profile
 
     def having(self, profile: str) -> Backend | None:
-        """The server that has this profile's plan, loaded or not."""
-        return next((each for each in self if each.plan and each.plan.profile == profile), None)
+        """The server that has this profile's plan, loaded or not; of two the one that is not asleep."""
+        found = (each for each in self if each.plan and each.plan.profile == profile)
+        return min(found, key=lambda each: each.state in ABSENT, default=None)
 
 
 def profile_of(server: Backend) -> str:

@@ -26,6 +26,7 @@ from typing import Literal
 from ..profile.definition import GatewaySettings
 
 ServerPhase = Literal["serving", "coming", "asleep", "down"]
+_DISTANCES = {"serving": 0, "coming": 1, "asleep": 2, "down": 2}
 Reason = Literal["full", "late", "down", "ending", "asleep", "load"]
 
 
@@ -312,16 +313,13 @@ class Scheduler:
     # --- the rules
 
     def server_of(self, ticket: Ticket) -> str:
-        """The name of the server that has its profile; "" where none does."""
+        """The name of the server that has its profile, of two the one nearer to serving; "" for none."""
+        at = self.situations
         if ticket.profile:
-            has_it = (name for name, each in self.situations.items() if each.profile == ticket.profile)
-            return next(has_it, "")
-        answering = [name for name, each in self.situations.items() if each.answers_any]
-        for phase in ("serving", "coming"):
-            for name in answering:
-                if self.situations[name].phase == phase:
-                    return name
-        return next(iter([*answering, *self.situations]), "")
+            names = [name for name, each in at.items() if each.profile == ticket.profile]
+        else:
+            names = [name for name, each in at.items() if each.answers_any] or [*at][:1]
+        return min(names, key=lambda name: _DISTANCES[at[name].phase], default="")
 
     def _situation_of(self, ticket: Ticket) -> Situation | None:
         """None where no server has its profile."""

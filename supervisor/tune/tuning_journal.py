@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -93,6 +94,8 @@ def _forget_oldest(file: Path) -> None:
         for each in sorted(others, key=lambda other: other.stat().st_mtime)[: 1 - MOST_FILES]:
             if lock := Lock.acquire(each.with_suffix(".lock"), {"pid": os.getpid()}):
                 each.unlink()
+                if sys.platform == "win32":
+                    lock.release()  # nobody can remove an open file
                 lock.path.unlink()
                 lock.release()
 

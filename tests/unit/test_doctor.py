@@ -233,7 +233,7 @@ def hide(monkeypatch):
         ("192.168.1.17 and 127.0.0.1 on box1", "ADDRESS and 127.0.0.1 on HOST"),
         ("fe80::1 [2001:db8::17]:80 ::1 52:54:00:12:34:56", "ADDRESS [ADDRESS]:80 ::1 ADDRESS"),
         ("18:37:53.290Z 0000:01:00.0 std::bad_alloc", "18:37:53.290Z 0000:01:00.0 std::bad_alloc"),
-        ("/home/anna/models/x.gguf, /home/carl/y, annas, bobbin bob", "~/models/x.gguf, /home/USER/y, USERs, bobbin USER"),
+        (f"{Path('/home/anna')}/models/x.gguf, /home/carl/y, annas, bobbin bob", "~/models/x.gguf, /home/USER/y, USERs, bobbin USER"),
         ('/Users/carl/x "C:\\\\Users\\\\carl\\\\x"', '/Users/USER/x "C:\\\\Users\\\\USER\\\\x"'),
         ('{"text": "demo: ready", "level": "info"}', '{"text": "demo: ready", "level": "info"}'),
     ],

@@ -37,6 +37,15 @@ def test_each_request_goes_to_the_server_that_has_its_profile():
     assert [each.server for each in (to_a, to_b, to_any)] == ["default", "small", "default"]
 
 
+@pytest.mark.parametrize("far", ["coming", "asleep", "down"])
+def test_of_two_servers_that_have_a_profile_a_request_goes_to_the_one_that_serves(far):
+    line = queue(GatewaySettings(), Situation(far, "b", 4))
+    line.change(Situation("serving", "b", 2), 0.0, "small")
+    ticket = at(1, "b")
+    assert line.arrive(ticket, 1.0) == [Go(ticket)]
+    assert ticket.server == "small"
+
+
 def queue(settings=SMALL, situation=SERVING):
     made = Scheduler(settings)
     made.change(situation, 0.0)

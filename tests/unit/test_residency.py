@@ -160,6 +160,8 @@ def test_what_comes_while_one_is_to_be_alone_waits_until_it_is_loaded():
     there, leaves = loaded("a", card=1), loaded("c", ram=1, phase="leaving")
     assert each([comes, alone], there, leaves) == {"a": WaitFor(("c",), None), "b": WaitFor(("a",), None)}
     assert each([comes, alone], there) == {"a": Beside(), "b": WaitFor(("a",), None)}
+    loads = replace(there, phase="loading")  # for somebody who does not need it alone
+    assert each([comes, alone], loads) == dict.fromkeys("ab", WaitFor(("a",), None))
     assert each([comes], there) == {"b": Beside()}
 
 
