@@ -479,6 +479,7 @@ def test_where_no_daemon_ran_nothing_is_left_of_one_who_is_killed(home):
     assert not list(home.root.rglob("*.json"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not promise to tell of both in their order")
 def test_that_an_owner_is_gone_is_known_even_if_the_daemon_hears_of_it_only_when_it_is_asked(home):
     """Frozen, it gets both at once: nobody who comes again is refused for one who is dead."""
     made = home.plan("p")
