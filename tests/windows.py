@@ -39,7 +39,6 @@ COMPILED = "Z:\\opt\\windows\\site\\__pycache__"  # kept for the next run, as th
 NOT_THERE = {  # contract tests, with what keeps them from running there
     "the engine is a shell script": ("command_launch", "tune_cli", "tune_setup", "worker_cli"),
     "the memory is that of Linux's control groups": ("memory_watch",),
-    "it was not collected in five minutes, and never ran": ("gateway_dialects",),
     "they wait until a process has no child, and Wine's explorer.exe is one": ("updates",),
 }
 LEFT_OUT = [f"tests/contract/test_{each}.py" for names in NOT_THERE.values() for each in names]
