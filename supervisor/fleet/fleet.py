@@ -63,10 +63,13 @@ class Fleet:
         return found
 
     async def drop(self, instance: Instance) -> bool:
-        """Stop it, and have it no more; not for the main one.  False: somebody else did so meanwhile."""
-        is_stopped = False
-        while not is_stopped:  # superseded by a start that came meanwhile: nothing of it may be left
-            is_stopped = (await instance.server.stop()).result != "superseded"
+        """
+        End its process, and have it no more; not for the main one.  False: somebody else did so meanwhile.
+        It falls asleep first, so that requests for its model wait for the server that is to have it.
+        """
+        is_gone = False
+        while not is_gone:  # superseded by a start that came meanwhile: nothing of it may be left
+            is_gone = (await instance.server.sleep()).result != "superseded"
             if self._instances.get(instance.name) is not instance:
                 return False
         del self._instances[instance.name]
