@@ -182,8 +182,13 @@ class Loads:
             gateway.uses.touch(instance.name)
         if plan is None or not (alone or server.state in LEAVING | {State.SLEEPING}):
             return server.wake()
+
+        def begin() -> asyncio.Future[Outcome]:
+            is_there = server.plan is not None and server.plan.profile == plan.profile
+            return server.wake() if is_there else server.reload(plan, loads=True)
+
         return await self.admission.launch(
-            instance, plan, server.wake, by_request=by_request, alone=alone, evicts=evicts
+            instance, plan, begin, by_request=by_request, alone=alone, evicts=evicts
         )
 
     # --- at a start

@@ -218,7 +218,9 @@ class Admission:
         if asking.by_request and self._waiting_since(asking.name) is None:
             asking.give_up("no request waits for it any more")
             return Beside()
-        if asking.waits_for_another(self._undecided):
+        others = (each.server.lifecycle.fallback for each in self._fleet if each is not asking.instance)
+        comes_back = any(each.profile == asking.name for each in others if each)  # perhaps
+        if comes_back or asking.waits_for_another(self._undecided):
             return WaitFor((asking.name,), None)
         residents = self._residents(asking)
         if not asking.evicts:
@@ -332,13 +334,14 @@ class Admission:
 
     def _resident(self, instance: Instance, plan: LaunchPlan) -> Resident:
         name, server, clients = instance.name, instance.server, self._clients()
+        is_there = server.state in SERVING and not self._let_in(instance)
         needs = server.memory.needed_bytes(plan)
         for other in self._held(instance) if needs else ():
             needs = larger(needs, other.needs)
         return Resident(
             plan.profile,
             self._limited(needs),
-            "leaving" if server.state in LEAVING else "ready" if server.state in SERVING else "loading",
+            "leaving" if server.state in LEAVING else "ready" if is_there else "loading",
             is_busy=clients is not None and clients.is_busy(name),
             pinned=self.is_pinned(instance),
             priority=self._priority(plan.profile),
@@ -355,9 +358,7 @@ class Admission:
         if not needs:
             return None
         most = self._usable.bytes
-        return {pool: min(number, max(most.get(pool, number), 1)) for pool, number in needs.items()} | {
-            _MODELS: 1
-        }
+        return {_MODELS: 1} | {pool: min(each, max(most.get(pool, each), 1)) for pool, each in needs.items()}
 
     def is_pinned(self, instance: Instance) -> bool:
         """Whether nothing unloads it for another: its profile says so, or somebody measures it."""

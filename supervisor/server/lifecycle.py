@@ -273,9 +273,9 @@ class Lifecycle:
                 self._killed = self.state is State.KILLING
 
     def _remember_start(self, plan: LaunchPlan) -> None:
-        works = self.state not in (State.STOPPED, State.FAILED)
-        changed = self.proven is not None and self.proven.digest != plan.digest
-        self._fallback = self.proven if works and changed and not plan.is_trial else None
+        before = self.wanted if self.state is State.SLEEPING or self.wanted is self.proven else self._fallback
+        stays = before is None or before.digest == plan.digest or plan.is_trial
+        self._fallback = None if stays or self.state in (State.STOPPED, State.FAILED) else before
         self._fallback_sleeps |= self.state is State.SLEEPING
         self._rolled_back = self._condemned = None
         self._sleeps = False

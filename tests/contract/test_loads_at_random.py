@@ -387,7 +387,7 @@ async def life(world):
         working.cancel()
 
 
-ONCE_WRONG = (118, 329, 396, 516, 1014, 1027, 2168, 2263, 2773, 2920, 3468)
+ONCE_WRONG = (118, 329, 396, 516, 1014, 1027, 2168, 2263, 2773, 2920, 3468, 6622, 6816, 7156, 8722, 13933)
 """Two processes of one profile, more than the memory, a daemon that spins, an eviction again and again."""
 
 
