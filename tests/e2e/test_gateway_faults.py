@@ -204,7 +204,7 @@ def test_streams_finish_on_the_old_server_and_new_requests_wait_for_the_new_one(
 
     async def run():
         before = await clients.pid()
-        streams = [clients.endless(n_predict=300) for _ in range(8)]
+        streams = [clients.endless(n_predict=1500) for _ in range(8)]
         for stream in streams:
             await stream.until_begun()
         with frozen(before):  # so that they are under way for certain
@@ -214,7 +214,7 @@ def test_streams_finish_on_the_old_server_and_new_requests_wait_for_the_new_one(
             await clients.until_busy(under_way=8, waiting=3)
         old, new = await answers_of(streams), await answers_of(later)
         assert [answer.outcome for answer in old + new] == ["whole"] * 11
-        assert all(answer.events[-1]["tokens_predicted"] == 300 for answer in old)
+        assert all(answer.events[-1]["tokens_predicted"] == 1500 for answer in old)
         assert b'"n_ctx":2048' in new[-1].body
         assert "two is ready" in (await switching).stdout
         assert not psutil.pid_exists(before)
