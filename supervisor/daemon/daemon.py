@@ -246,7 +246,8 @@ class Daemon:
     async def _ended(self) -> None:
         """Comes back when the stop that was asked for is over.  Raises SupervisorError where it failed."""
         assert self._stop is not None
-        outcome = await self._stop
+        outcome, survivors = await self._stop, self._loads.survivors
+        await survivors.end(survivors.profiles)  # those that no load has taken over yet
         if outcome.result != "stopped":
             raise SupervisorError(f"The server could not be stopped: {outcome.why}")
 

@@ -183,7 +183,9 @@ def _left_behind(identity: Identity | None, lock: Path, mark: str) -> list[Ident
     proved = [identity] if identity is not None and _is_launched(identity, lock, mark) else []
     if sys.platform == "linux":
         session = identity if alive is None or proved else None  # else its number is somebody else's now
-        others = (identify(pid) for pid in _others() if _belongs(pid, session, mark))
+        others = (
+            identify(pid) for pid in _others() if _belongs(pid, session, mark) or _inherited(pid, lock, mark)
+        )
         proved += [each for each in others if each is not None and each != identity]
     return proved
 
@@ -207,6 +209,17 @@ def _is_launched(identity: Identity, lock: Path, mark: str) -> bool:
         return True
     except OSError:  # gone; elsewhere there is no /proc
         return sys.platform != "linux"
+
+
+def _inherited(pid: int, lock: Path, mark: str) -> bool:
+    """
+    Whether it has the lock, and the mark of a server of this name: ours, also if the record does not name it
+    and the folder of before was removed.
+    """
+    try:
+        return _has_mark(pid, mark, of_any_home=True) and _has_open(pid, lock)
+    except OSError:  # another user's, or gone
+        return False
 
 
 def _has_mark(pid: int, mark: str, *, of_any_home: bool = False) -> bool:

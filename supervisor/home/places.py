@@ -43,8 +43,9 @@ def _others(paths: Paths) -> Path:
 
 
 def other_servers(paths: Paths) -> list[str]:
-    """The names of all servers beside the main one that ever ran here."""
-    return sorted(file.stem for file in _others(paths).glob("*.json"))
+    """The names of all servers beside the main one that ever ran here, by their records and their locks."""
+    locks = generation_lock(paths, "any").parent.glob("*.lock")
+    return sorted({file.stem for file in (*_others(paths).glob("*.json"), *locks)})
 
 
 def figures_file(paths: Paths) -> Path:

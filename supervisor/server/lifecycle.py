@@ -341,11 +341,11 @@ class Lifecycle:
         self.why = self.failure.message
         self._condemned = None
         if event is Event.FALL_BACK:
-            self._rolled_back = self.failure
             self._begin(self._fallback)
-            self._fallback = None
+            self._rolled_back, self._fallback = self.failure, None
         elif event is Event.FALL_ASLEEP:
             self._fall_asleep(self._fallback)
+            self._fallback = None
             self._settle("rolled back", self.failure.message, self.failure.hint)
         elif event is Event.ADJUST:
             assert self.plan.adjusted

@@ -8,6 +8,7 @@ import fcntl
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 
@@ -144,6 +145,39 @@ def test_the_main_server_takes_over_what_ran_next_to_another_again_and_again(bui
     child = psutil.Process(healed["server"]["pid"])
     built_home.run("stop")
     assert not lives(child)
+
+
+def test_a_stop_right_after_the_start_ends_also_what_is_not_taken_over_yet(built_home):
+    clients = three(built_home)
+    built_home.run("load", "two")
+    before = asyncio.run(pids(clients))
+    kill_daemon(built_home)
+    built_home.run("start", "--profile", "one", "--detach")
+    assert built_home.ask_daemon(op="stop")["outcome"]["result"] == "stopped"
+    assert all(wait_until_gone(each) for each in before.values())
+
+
+def test_what_holds_the_lock_of_a_server_and_was_launched_as_that_is_ended_without_any_record(built_home):
+    """The folder of the records is removed, and the daemon killed before it has written them again."""
+    built_home.start()
+    shutil.rmtree(built_home.root / "state")
+    left = kill_daemon(built_home)
+    assert lives(left)
+    built_home.start()
+    assert wait_until_gone(left.pid)
+    assert built_home.run("ask", "hello").stdout.strip() == DEMO_ANSWER
+
+
+def test_a_server_that_the_main_one_took_over_is_found_by_its_lock_alone(built_home):
+    clients = three(built_home)
+    built_home.run("load", "two")
+    two = asyncio.run(pids(clients))["two"]
+    kill_daemon(built_home)
+    built_home.run("start", "--profile", "two", "--detach")
+    shutil.rmtree(built_home.root / "state")
+    kill_daemon(built_home)
+    built_home.run("start", "--profile", "two", "--detach")
+    assert wait_until_gone(two)
 
 
 def test_a_server_that_was_being_unloaded_when_the_daemon_was_killed_is_ended(built_home):

@@ -648,6 +648,9 @@ def test_a_switch_from_what_sleeps_goes_back_to_that_asleep(detours):
     assert (story.life.outcome.result, story.life.outcome.why) == ("rolled back", "a bad argument")
     story.after(WakeAsked(9))
     story.clear()
+    assert story.exited() == [Do.ARM_BACKOFF], "its own failures are its own"
+    story.timer()
+    story.clear()
     story.serving()
     assert result(story, 9) == "ready"
 
