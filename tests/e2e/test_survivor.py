@@ -8,7 +8,6 @@ import fcntl
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 
@@ -158,9 +157,9 @@ def test_a_stop_right_after_the_start_ends_also_what_is_not_taken_over_yet(built
 
 
 def test_what_holds_the_lock_of_a_server_and_was_launched_as_that_is_ended_without_any_record(built_home):
-    """The folder of the records is removed, and the daemon killed before it has written them again."""
+    """The folder of the records is moved away, and the daemon killed before it has written them again."""
     built_home.start()
-    shutil.rmtree(built_home.root / "state")
+    (built_home.root / "state").rename(built_home.root / "before")
     left = kill_daemon(built_home)
     assert lives(left)
     built_home.start()
@@ -174,7 +173,7 @@ def test_a_server_that_the_main_one_took_over_is_found_by_its_lock_alone(built_h
     two = asyncio.run(pids(clients))["two"]
     kill_daemon(built_home)
     built_home.run("start", "--profile", "two", "--detach")
-    shutil.rmtree(built_home.root / "state")
+    (built_home.root / "state").rename(built_home.root / "before")
     kill_daemon(built_home)
     built_home.run("start", "--profile", "two", "--detach")
     assert wait_until_gone(two)
