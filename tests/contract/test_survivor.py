@@ -386,8 +386,8 @@ def test_what_measures_refuses_beside_a_survivor_before_it_makes_anything_ready(
 
 
 def mock_mark():
-    """As in another home, so that the process is not known by its environment."""
-    return patch("supervisor.home.orphan.mark_of", lambda record: "default@another")
+    """As of another server in another home, so that the process is not known by its environment."""
+    return patch("supervisor.home.orphan.mark_of", lambda record: "another@another")
 
 
 def test_without_a_daemon_the_memory_of_a_survivor_counts_as_free_for_the_next_plan(home):
