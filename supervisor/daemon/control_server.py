@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -19,7 +19,7 @@ from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, liste
 from ..server.hardware_watch import HardwareWatch
 from ..server.instance import Instance
 from ..server.lifecycle_table import State
-from ..server.outcome import Outcome
+from ..server.outcome import Launching, Outcome
 from ..server.shortage import is_ours
 from .control_listener import LONGEST_LINE, line_of
 from .control_request import READING, ControlRequest, Operation, read_request
@@ -314,9 +314,7 @@ class Control:
         await self._gateway.write_usage()
         yield {"final": True}
 
-    async def _once(
-        self, launching: Coroutine[Any, Any, asyncio.Future[Outcome]], profile: str
-    ) -> AsyncIterator[ControlMessage]:
+    async def _once(self, launching: Launching, profile: str) -> AsyncIterator[ControlMessage]:
         """As `_until`, also while it waits for memory."""
         task = asyncio.ensure_future(launching)
         try:

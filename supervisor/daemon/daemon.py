@@ -30,7 +30,7 @@ from ..progress import iso
 from ..server.background import beside_the_loop
 from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
-from ..server.outcome import Outcome
+from ..server.outcome import Launching, Outcome
 from ..server.process import stats_of
 from ..server.survivors import Survivors
 from .announcements import Announcements
@@ -266,7 +266,7 @@ class Daemon:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_asked.wait(), ADDRESS_PAUSE_SECONDS)
 
-    def _first(self, plan: LaunchPlan, listen: Listen | None) -> Coroutine[Any, Any, asyncio.Future[Outcome]]:
+    def _first(self, plan: LaunchPlan, listen: Listen | None) -> Launching:
         """``gateway.preload: false``: the first request loads the model."""
         survivor = self._loads.survivors.running(SERVER, plan)
         if plan.behind_gateway and listen is not None and not listen.settings.preload and survivor is None:

@@ -27,13 +27,12 @@ from ..plan.launch import LaunchPlan
 from ..progress import iso
 from ..server.instance import Instance, LastFailure
 from ..server.lifecycle_table import ABSENT, State
-from ..server.outcome import Hold, Outcome
+from ..server.outcome import Hold, Launching, Outcome
 from .control_request import ControlRequest
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Launching = Coroutine[Any, Any, asyncio.Future[Outcome]]
 _draw = random.SystemRandom()
 _ID_BITS = 59  # what a whole number in our JSON may have; enough that nobody guesses it over a network
 

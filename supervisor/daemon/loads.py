@@ -22,7 +22,7 @@ from ..plan.listen import Listen, serves_clients
 from ..progress import iso
 from ..server.instance import Instance
 from ..server.lifecycle_table import LEAVING, State
-from ..server.outcome import Outcome
+from ..server.outcome import Launching, Outcome
 from ..server.server import Server
 from ..server.survivors import Survivors
 from .helpers import LOAD, Answer, why_not
@@ -38,14 +38,14 @@ class Place(Protocol):
     def __call__(
         self,
         profile: str,
-        make: Callable[[], Coroutine[Any, Any, asyncio.Future[Outcome]]],
+        make: Callable[[], Launching],
         *,
         by_request: bool,
-    ) -> Coroutine[Any, Any, asyncio.Future[Outcome]]: ...
+    ) -> Launching: ...
 
 
 async def _at_once(
-    profile: str, make: Callable[[], Coroutine[Any, Any, asyncio.Future[Outcome]]], *, by_request: bool
+    profile: str, make: Callable[[], Launching], *, by_request: bool
 ) -> asyncio.Future[Outcome]:
     """Where nothing can be held."""
     del profile, by_request

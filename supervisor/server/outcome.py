@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from .lifecycle_table import Do, LifecycleRequest, Reload, RestAsked, SleepAsked, Start, StopAsked, WakeAsked
 
@@ -36,6 +38,10 @@ class Outcome:
     digest: str = ""
     id: int = 0
     by: int = 0
+
+
+Launching = Coroutine[Any, Any, asyncio.Future[Outcome]]
+"""A request for a change: awaited once, it has been asked for, and twice, decided."""
 
 
 @dataclass(slots=True)

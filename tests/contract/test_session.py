@@ -95,14 +95,16 @@ class Home:
         pass
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
+def lived_in(tmp_path, monkeypatch):
     made = Home(tmp_path)
     monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(made.root))
     yield made
     end_daemon(made.root)
     for each in made.daemons:
         each.wait(BOUND_SECONDS)
+
+
+home = pytest.fixture(lived_in)
 
 
 def post(url: str, model: str, key: str = "", hold: int = 0) -> tuple[int, dict, dict]:

@@ -8,18 +8,10 @@ import pytest
 
 from supervisor.plan.plan_json import to_json
 
-from ..fakes.launching import BOUND_SECONDS, end_daemon
-from .test_session import Home, post, state_of
+from ..fakes.launching import BOUND_SECONDS
+from .test_session import lived_in, post, state_of
 
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    made = Home(tmp_path)
-    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(made.root))
-    yield made
-    end_daemon(made.root)
-    for each in made.daemons:
-        each.wait(BOUND_SECONDS)
+home = pytest.fixture(lived_in)
 
 
 def test_requests_for_it_wait_until_the_main_server_has_it(home, tmp_path):

@@ -25,20 +25,13 @@ import termios
 
 from ..e2e.terminals import CTRL_C, CTRL_S, CTRL_Z, Terminal, open_terminal
 from ..fakes.launching import BOUND_SECONDS, end_daemon, wait_until
-from .test_session import Home, post
+from .test_session import lived_in, post
 
 TOP = [sys.executable, "-I", "-m", "supervisor", "top"]
 ALTERNATE, MAIN = b"\x1b[?1049h", b"\x1b[?1049l"  # screens of xterm
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    made = Home(tmp_path)
-    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(made.root))
-    yield made
-    end_daemon(made.root)
-    for each in made.daemons:
-        each.wait(BOUND_SECONDS)
+home = pytest.fixture(lived_in)
 
 
 def environment(root, **more):
